@@ -1,0 +1,49 @@
+# Needs python3 (3.10 to 3.13) with venv and pip, and nothing else; leaves nothing outside this folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Without byte-code Airflow's imports take more than twice as long, in every process that is started.
+unexport PYTHONDONTWRITEBYTECODE
+# A venv that happens to be active must not be installed into.
+unexport VIRTUAL_ENV
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help demo test lint unit integration system constraints clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@echo "== creating $(VENV) (about 2 GB; a minute or two)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 to 3.13 is needed, this is " + sys.version.split()[0]) if not (3, 10) <= sys.version_info[:2] <= (3, 13) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/installed  ## run an example DAG on the emulator; NOTEBOOK=failing.ipynb for one that fails
+	@$(BIN)/python scripts/demo.py $(NOTEBOOK)
+
+test: lint unit integration system  ## run all checks and all tests
+
+lint: $(VENV)/installed  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(VENV)/installed  ## tests without services
+	$(BIN)/python -m pytest tests/unit
+
+integration: $(VENV)/installed  ## tests against the emulator, with real kernels
+	$(BIN)/python -m pytest tests/integration
+
+system: $(VENV)/installed  ## tests in a real Airflow
+	$(BIN)/python -m pytest tests/system
+
+constraints: $(VENV)/installed  ## resolve constraints.txt anew
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra test --extra examples \
+		--no-emit-index-url --no-annotate --no-header --upgrade --output-file constraints.txt
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .demo tests/output .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,71 @@
+"""What can go wrong with a notebook job, one class per answer a caller may want to give.
+
+A retry policy or an `on_failure_callback` can tell them apart by class; all derive from
+`NotebookExecutionJobError`. This module knows neither Airflow nor Google.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# google.rpc.Code names after which the same request may succeed; the API documents none of this for notebook
+# jobs, so it is the set that Google's own client libraries treat as retryable, with ABORTED.
+TRANSIENT_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "ABORTED"})
+
+
+class NotebookExecutionJobError(Exception):
+    """Base of all errors of this provider."""
+
+
+class ApiError(NotebookExecutionJobError):
+    """The API refused a request or could not be reached, after the hook's own retries.
+
+    :param message: what was asked for, and the API's answer in plain text
+    :param code: name of the google.rpc.Code, such as ``"PERMISSION_DENIED"``
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[ApiError], tuple[str, str]]:
+        return type(self), (str(self), self.code)
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.code in TRANSIENT_CODES
+
+
+class InvalidJob(NotebookExecutionJobError):
+    """Bad input: the same request would fail again, so operators never retry it.
+
+    :param problems: one text per fault, each naming the field, the value and the rule
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[InvalidJob], tuple[list[str]]]:
+        return type(self), (self.problems,)
+
+
+class JobFailed(NotebookExecutionJobError):
+    """The job ended without success (FAILED, or PARTIALLY_SUCCEEDED where that is not accepted)."""
+
+
+class JobCancelled(NotebookExecutionJobError):
+    """The job was cancelled by somebody else."""
+
+
+class JobExpired(NotebookExecutionJobError):
+    """The job ran into the API's own time limit (`job_timeout`)."""
+
+
+class JobTimeout(NotebookExecutionJobError):
+    """The job was not finished when the caller's deadline came."""
+
+
+class JobLost(NotebookExecutionJobError):
+    """The job is gone: somebody deleted it."""

@@ -1,0 +1,14 @@
+"""Errors after which Airflow is not to try a task again."""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_nbjob.exceptions import NotebookExecutionJobError
+
+
+def never_retried(error: NotebookExecutionJobError) -> Exception:
+    """The same error, of its own class and of `AirflowFailException`, which ends a task whatever `retries` says."""
+    kind = type(error)
+    failure = type(kind.__name__, (kind, AirflowFailException), {"__module__": kind.__module__})
+    return failure(*error.args)

@@ -1,0 +1,44 @@
+"""What Airflow discovers of this provider, through the entry point `apache_airflow_provider`.
+
+Airflow calls it at every start, in some versions before it is configured: it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+INTEGRATION = "Vertex AI Notebook Execution Jobs"
+PACKAGE = "airflow_provider_nbjob"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description, after the schema `airflow/provider_info.schema.json` of Airflow 3.3."""
+    return {
+        "package-name": "airflow-provider-nbjob",
+        "name": "Notebook Execution Jobs",
+        "description": (
+            "Run notebooks in production, as `Vertex AI / Colab Enterprise"
+            " <https://cloud.google.com/colab/docs>`__ ``NotebookExecutionJob``."
+        ),
+        "integrations": [
+            {
+                "integration-name": INTEGRATION,
+                "external-doc-url": (
+                    "https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.notebookExecutionJobs"
+                ),
+                "tags": ["gcp"],
+            }
+        ],
+        "hooks": _modules("hooks"),
+        "operators": _modules("operators"),
+        "sensors": _modules("sensors"),
+        "triggers": _modules("triggers"),
+        "extra-links": [
+            f"{PACKAGE}.links.notebook_execution_job.{link}"
+            for link in ("NotebookExecutionLink", "NotebookOutputLink", "NotebookLogsLink")
+        ],
+    }
+
+
+def _modules(room: str) -> list[dict[str, Any]]:
+    return [{"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.{room}.notebook_execution_job"]}]

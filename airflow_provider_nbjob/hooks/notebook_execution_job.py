@@ -1,0 +1,522 @@
+"""The only door to Google: `NotebookService` of the Vertex AI API, and the bucket that holds the output.
+
+One synchronous hook serves worker, triggerer (through a thread) and UI. What Google raises is told in this
+provider's own exceptions, so that its callers need no Google package.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
+from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.cloud import storage
+from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
+from google.cloud.aiplatform_v1.types import (
+    CreateNotebookExecutionJobRequest,
+    DeleteNotebookExecutionJobRequest,
+    GetNotebookExecutionJobRequest,
+    ListNotebookExecutionJobsRequest,
+    NotebookExecutionJob,
+)
+from google.longrunning.operations_pb2 import CancelOperationRequest, ListOperationsRequest
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from airflow_provider_nbjob.exceptions import (
+    TRANSIENT_CODES,
+    ApiError,
+    InvalidJob,
+    JobLost,
+    JobTimeout,
+    NotebookExecutionJobError,
+)
+from airflow_provider_nbjob.hooks.clients import (
+    Endpoint,
+    notebook_service_client,
+    resolve_endpoint,
+    storage_client,
+)
+from airflow_provider_nbjob.job import JobName, JobResult, plain_text, state_of
+from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
+
+T = TypeVar("T")
+
+PAGE_SIZE_MAX = 100  # the API rejects more (facts: a third party's report; no page of Google's says so)
+RPC_TIMEOUT = 30.0  # seconds for one attempt
+RETRY_TOTAL = 60.0  # seconds for all attempts at one request
+STOP_GRACE = 10.0  # seconds that a cancelled job is given before it is deleted
+CLOCK_SKEW = timedelta(minutes=5)
+
+# Without an id of its own a create must not be sent again unless it was certainly not performed.
+NOT_PERFORMED_CODES = frozenset({"RESOURCE_EXHAUSTED", "ABORTED"})
+
+
+class Look(NamedTuple):
+    """One look at a job: the job, where the API answered, and the seconds until the next, `None` after the last."""
+
+    job: NotebookExecutionJob | None
+    pause: float | None
+
+
+class NotebookExecutionJobHook(GoogleBaseHook):
+    """Create, watch and stop `NotebookExecutionJob`s, and find what they wrote.
+
+    Transient errors (see `exceptions.TRANSIENT_CODES`) are retried with exponential back-off and jitter for up
+    to 60 s; an expired token gets a new client. All methods take `project_id` (default: the connection's) and
+    `location` (a region), and raise `InvalidJob` for INVALID_ARGUMENT, `JobLost` for the NOT_FOUND of a job, and
+    `ApiError` for all else.
+
+    :param gcp_conn_id: an Airflow connection of type `google_cloud_platform`
+    :param impersonation_chain: service account, or chain of accounts, to impersonate
+    :param api_endpoint: host of the API, or ``http://host:port`` for plaintext without credentials. Default: the
+        connection's extra `api_endpoint`, then the variable ``NBJOB_EMULATOR_HOST`` (plaintext too), then
+        ``{location}-aiplatform.googleapis.com``
+    """
+
+    def __init__(
+        self,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: str | Sequence[str] | None = None,
+        api_endpoint: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs)
+        self.api_endpoint = api_endpoint
+
+    # --- where ---------------------------------------------------------------------------------------------
+
+    def get_endpoint(self, location: str) -> Endpoint:
+        """Where requests for `location` go."""
+        return resolve_endpoint(location, self.api_endpoint or self._get_field("api_endpoint"))
+
+    def get_conn(self, location: str) -> NotebookServiceClient:
+        """The API client for `location`: one per credentials and endpoint in this process."""
+        return notebook_service_client(self, self.get_endpoint(location))
+
+    def get_project_id(self, project_id: str | None, location: str) -> str:
+        """The given project, or the connection's.
+
+        :raises InvalidJob: where there is neither
+        """
+        project = project_id or self._get_field("project")
+        if not project and not self.get_endpoint(location).is_plaintext:
+            project = self.project_id
+        if not project or project == PROVIDE_PROJECT_ID:
+            raise InvalidJob(f"project_id: not given, and connection {self.gcp_conn_id!r} names no project")
+        return str(project)
+
+    def get_job_name(self, name: str, location: str | None = None, project_id: str | None = None) -> JobName:
+        """The job's name from a resource name, or from a bare id with its location.
+
+        :raises InvalidJob: where the name is malformed, or the location of a bare id is missing
+        """
+        if "/" in name:
+            return JobName.parse(name)
+        if not location:
+            raise InvalidJob(f"location: required with the bare job id {name!r}")
+        return JobName(self.get_project_id(project_id, location), location, name)
+
+    # --- requests ------------------------------------------------------------------------------------------
+
+    def create_notebook_execution_job(
+        self,
+        *,
+        job: NotebookExecutionJobSpec | Mapping[str, Any] | NotebookExecutionJob,
+        location: str,
+        project_id: str | None = None,
+        notebook_execution_job_id: str | None = None,
+    ) -> str:
+        """Submit a job and return its resource name; the job's LRO is not waited for.
+
+        With an id, a create whose answer was lost is sent again, and ALREADY_EXISTS then means that it had been
+        performed. Without one it is sent again only where it certainly was not.
+
+        :param job: what to run, as a spec (which is validated), a dict in the proto's field names, or the message
+        :param notebook_execution_job_id: id of the job; default: the one of the spec, else the API mints one
+        :raises ApiError: code ALREADY_EXISTS where a job of this id was there before
+        """
+        project = self.get_project_id(project_id, location)
+        if isinstance(job, NotebookExecutionJobSpec):
+            job.validate()
+            notebook_execution_job_id = notebook_execution_job_id or job.notebook_execution_job_id
+            job = job.to_api(project)
+        parent = f"projects/{project}/locations/{location}"
+        request = CreateNotebookExecutionJobRequest(
+            parent=parent,
+            notebook_execution_job=_message(job),
+            notebook_execution_job_id=notebook_execution_job_id or "",
+        )
+        what = f"create of job {notebook_execution_job_id or '(id minted by the API)'} in {parent}"
+        started = datetime.now(timezone.utc)
+        attempts = 0
+
+        def send() -> Any:
+            nonlocal attempts
+            attempts += 1
+            return self.get_conn(location).create_notebook_execution_job(request, retry=None, timeout=RPC_TIMEOUT)
+
+        try:
+            codes = TRANSIENT_CODES if notebook_execution_job_id else NOT_PERFORMED_CODES
+            # What a create does not find is a template, a project or a location: bad input.
+            operation = self._request(send, what, location, codes=codes, not_found=InvalidJob)
+        except ApiError as error:
+            if error.code != "ALREADY_EXISTS" or attempts == 1:
+                raise
+            existing = self.get_notebook_execution_job(
+                name=f"{parent}/notebookExecutionJobs/{notebook_execution_job_id}"
+            )
+            if existing.create_time < started - CLOCK_SKEW:
+                raise
+            return str(existing.name)
+        return str(JobName.parse(operation.operation.name))
+
+    def get_notebook_execution_job(
+        self, *, name: str, location: str | None = None, project_id: str | None = None, view: str = "BASIC"
+    ) -> NotebookExecutionJob:
+        """Read a job.
+
+        :param name: resource name, or bare id with `location`
+        :param view: ``"BASIC"`` leaves out the content of a direct notebook source, ``"FULL"`` has all
+        :raises JobLost: where there is no such job
+        """
+        job = self.get_job_name(name, location, project_id)
+        request = GetNotebookExecutionJobRequest(name=str(job), view=_view(view))
+        return self._request(
+            lambda: self.get_conn(job.location).get_notebook_execution_job(request, retry=None, timeout=RPC_TIMEOUT),
+            f"get of {job}",
+            job.location,
+            not_found=JobLost,
+        )
+
+    def list_notebook_execution_jobs(
+        self,
+        *,
+        location: str,
+        project_id: str | None = None,
+        filter: str | None = None,
+        order_by: str | None = None,
+        page_size: int = PAGE_SIZE_MAX,
+        view: str = "BASIC",
+    ) -> Iterator[NotebookExecutionJob]:
+        """Iterate over the jobs of a location, fetching a page when it is reached.
+
+        :param filter: on `notebookExecutionJob`, `displayName` or `schedule`; the API rejects any on the state or a
+            time
+        :param order_by: such as ``"update_time desc"``; the fields are display_name, create_time, update_time
+        :param page_size: jobs a request, at most 100
+        """
+        parent = f"projects/{self.get_project_id(project_id, location)}/locations/{location}"
+        request = ListNotebookExecutionJobsRequest(
+            parent=parent,
+            filter=filter or "",
+            order_by=order_by or "",
+            page_size=min(page_size, PAGE_SIZE_MAX),
+            view=_view(view),
+        )
+        while True:
+            pager = self._request(
+                lambda: self.get_conn(location).list_notebook_execution_jobs(request, retry=None, timeout=RPC_TIMEOUT),
+                f"list of jobs in {parent}",
+                location,
+            )
+            page = next(iter(pager.pages))
+            yield from page.notebook_execution_jobs
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def delete_notebook_execution_job(
+        self, *, name: str, location: str | None = None, project_id: str | None = None
+    ) -> None:
+        """Delete a job; one that runs is stopped by it. Its output in Cloud Storage stays.
+
+        :raises JobLost: where there is no such job
+        """
+        job = self.get_job_name(name, location, project_id)
+        request = DeleteNotebookExecutionJobRequest(name=str(job))
+        self._request(
+            lambda: self.get_conn(job.location).delete_notebook_execution_job(request, retry=None, timeout=RPC_TIMEOUT),
+            f"delete of {job}",
+            job.location,
+            not_found=JobLost,
+        )
+
+    def cancel_notebook_execution_job(
+        self,
+        *,
+        name: str,
+        location: str | None = None,
+        project_id: str | None = None,
+        grace: float = STOP_GRACE,
+    ) -> None:
+        """Stop a job: cancel its operation, and delete it where that is refused or without effect.
+
+        The API has no cancel of its own for a job, and whether cancelling the operation stops a run is not
+        documented. A job that has ended, or is gone, is left as it is.
+
+        :param grace: seconds that a cancelled job is given before it is deleted
+        """
+        job = self.get_job_name(name, location, project_id)
+        try:
+            if self._cancel_operations(job) and self._is_inactive(job, within=grace):
+                self.log.info("Stopped notebook job %s", job)
+                return
+            self.delete_notebook_execution_job(name=str(job))
+            self.log.info("Stopped notebook job %s by deleting it", job)
+        except JobLost:
+            self.log.info("Notebook job %s is gone already", job)
+
+    # --- waiting -------------------------------------------------------------------------------------------
+
+    def follow_notebook_execution_job(
+        self, *, name: str, poll_interval: float = 10.0, end_time: float | None = None
+    ) -> Iterator[Look]:
+        """Look at a job until it ends; the caller sleeps between the looks, in its own way.
+
+        A transient error is weather: it is logged once, and looking goes on until `end_time`.
+
+        :param poll_interval: seconds between looks
+        :param end_time: deadline, in POSIX seconds; without one, looking goes on for as long as the job does
+        :return: looks; the last one, and only that, has no pause and holds the ended job
+        :raises JobTimeout: when `end_time` is reached
+        :raises JobLost: where the job was deleted
+        """
+        state = None
+        failed_looks = 0
+        while True:
+            job = None
+            try:
+                job = self.get_notebook_execution_job(name=name)
+            except ApiError as error:
+                if not error.is_transient:
+                    raise
+                failed_looks += 1
+                if failed_looks == 1:
+                    self.log.warning("Looking at the job failed, and will be tried again: %s", error)
+            else:
+                if failed_looks:
+                    self.log.info("The API answers again after %s failed looks", failed_looks)
+                failed_looks = 0
+                if state != (state := state_of(job)):
+                    self.log.info("Notebook job %s is %s", JobName.parse(name).job_id, state)
+                if not state.is_known:
+                    self.log.debug("State %s is unknown to this version of the provider; waiting on", state)
+                if state.is_terminal:
+                    yield Look(job, None)
+                    return
+            remaining = None if end_time is None else end_time - time.time()
+            if remaining is not None and remaining <= 0:
+                raise JobTimeout(f"Notebook job {name} was {state or 'never seen'} at the deadline")
+            yield Look(job, poll_interval if remaining is None else min(poll_interval, remaining))
+
+    def wait_for_notebook_execution_job(
+        self, *, name: str, poll_interval: float = 10.0, end_time: float | None = None
+    ) -> NotebookExecutionJob:
+        """Block until a job has ended and return it, whatever its state; see `follow_notebook_execution_job`."""
+        for look in self.follow_notebook_execution_job(name=name, poll_interval=poll_interval, end_time=end_time):
+            if look.pause is None:
+                break
+            time.sleep(look.pause)
+        return look.job
+
+    def find_scheduled_job(
+        self, *, schedule: str, created_after: float, location: str, project_id: str | None = None
+    ) -> NotebookExecutionJob | None:
+        """The newest job that a schedule launched at or after a time, or `None`.
+
+        :param schedule: resource name or bare id of the schedule
+        :param created_after: POSIX seconds
+        """
+        schedule_id = schedule.rpartition("/")[2]
+        for job in self.list_notebook_execution_jobs(
+            location=location,
+            project_id=project_id,
+            filter=f'schedule="{schedule_id}"',
+            order_by="create_time desc",
+            page_size=10,
+        ):
+            if job.schedule_resource_name.rpartition("/")[2] == schedule_id:
+                return job if job.create_time.timestamp() >= created_after else None
+        return None
+
+    def follow_schedule(
+        self,
+        *,
+        schedule: str,
+        created_after: float,
+        location: str,
+        project_id: str | None = None,
+        poll_interval: float = 10.0,
+        end_time: float | None = None,
+    ) -> Iterator[Look]:
+        """Look for the job that a schedule launches, then at that job; see `follow_notebook_execution_job`."""
+        while True:
+            job = None
+            try:
+                job = self.find_scheduled_job(
+                    schedule=schedule, created_after=created_after, location=location, project_id=project_id
+                )
+            except ApiError as error:
+                if not error.is_transient:
+                    raise
+                self.log.warning("Looking for the schedule's job failed, and will be tried again: %s", error)
+            if job:
+                yield from self.follow_notebook_execution_job(
+                    name=job.name, poll_interval=poll_interval, end_time=end_time
+                )
+                return
+            remaining = None if end_time is None else end_time - time.time()
+            if remaining is not None and remaining <= 0:
+                raise JobTimeout(f"Schedule {schedule} had launched no job at the deadline")
+            yield Look(None, poll_interval if remaining is None else min(poll_interval, remaining))
+
+    # --- output --------------------------------------------------------------------------------------------
+
+    def get_result(self, job: NotebookExecutionJob) -> JobResult:
+        """What an ended job came to, with the executed notebook where one is found."""
+        return JobResult.from_job(job, output_notebook_uri=self.find_output_notebook(job))
+
+    def find_output_notebook(self, job: NotebookExecutionJob) -> str | None:
+        """The ``gs://`` URI of the executed notebook, or `None` where there is none.
+
+        The API documents no object name: the job's folder below `gcs_output_uri` is listed. A bucket that cannot
+        be listed is logged, and taken for one without output: it decides nothing about the job.
+        """
+        if not job.gcs_output_uri:
+            return None
+        folder = JobName.parse(job.name).output_uri(job.gcs_output_uri)
+        bucket, _, prefix = folder.removeprefix("gs://").partition("/")
+        try:
+            names = [blob.name for blob in self._storage().list_blobs(bucket, prefix=prefix, max_results=1000)]
+        except NotFound:
+            return None
+        except Exception as error:  # the library raises its own, requests' and google.auth's
+            self.log.warning("Could not look for the executed notebook in %s: %s", folder, error)
+            return None
+        expected = prefix + (job.gcs_notebook_source.uri.rpartition("/")[2] or "content.ipynb")
+        if expected in names:
+            return f"gs://{bucket}/{expected}"
+        notebooks = [name for name in names if name.endswith(".ipynb")]
+        return f"gs://{bucket}/{notebooks[0]}" if notebooks else None
+
+    def read_output_notebook(self, uri: str) -> bytes:
+        """The content of an executed notebook.
+
+        :param uri: what `find_output_notebook` returned
+        :raises NotebookExecutionJobError: where it cannot be read
+        """
+        try:
+            content: bytes = storage.Blob.from_string(uri, client=self._storage()).download_as_bytes()
+        except Exception as error:
+            raise NotebookExecutionJobError(f"Could not read {uri}: {error}") from error
+        return content
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _storage(self) -> storage.Client:
+        return storage_client(self)
+
+    def _cancel_operations(self, job: JobName) -> bool:
+        """Cancel what the job has under way; whether the API took it."""
+        try:
+            operations = self._request(
+                lambda: self.get_conn(job.location).list_operations(
+                    ListOperationsRequest(name=str(job)), retry=None, timeout=RPC_TIMEOUT
+                ),
+                f"list of operations of {job}",
+                job.location,
+                not_found=JobLost,
+            ).operations
+            for operation in [o for o in operations if not o.done]:
+                cancel = partial(
+                    self.get_conn(job.location).cancel_operation,
+                    CancelOperationRequest(name=operation.name),
+                    retry=None,
+                    timeout=RPC_TIMEOUT,
+                )
+                self._request(cancel, f"cancel of {operation.name}", job.location)
+        except (ApiError, InvalidJob) as error:
+            self.log.info("Cancelling the operation was refused, so the job will be deleted: %s", error)
+            return False
+        return True
+
+    def _is_inactive(self, job: JobName, within: float) -> bool:
+        end_time = time.monotonic() + within
+        while state_of(self.get_notebook_execution_job(name=str(job))).is_active:
+            if time.monotonic() > end_time:
+                return False
+            time.sleep(1)
+        return True
+
+    def _request(
+        self,
+        call: Callable[[], T],
+        what: str,
+        location: str,
+        *,
+        codes: Collection[str] = TRANSIENT_CODES,
+        not_found: type[NotebookExecutionJobError] | None = None,
+    ) -> T:
+        """Perform one request, again after errors of `codes`, and tell Google's errors in ours."""
+
+        def attempt() -> T:
+            try:
+                return call()
+            except GoogleAPICallError as error:
+                raise self._told(error, what, location, not_found) from error
+
+        def is_worth_another(error: BaseException) -> bool:
+            return isinstance(error, ApiError) and (error.code in codes or error.code == "UNAUTHENTICATED")
+
+        def before_sleep(state: RetryCallState) -> None:
+            error = state.outcome and state.outcome.exception()
+            if isinstance(error, ApiError) and error.code == "UNAUTHENTICATED":
+                notebook_service_client.forget(self, self.get_endpoint(location))
+            if state.attempt_number == 1:
+                self.log.warning("%s; trying again for up to %.0f s", error, RETRY_TOTAL)
+
+        retrying = Retrying(
+            retry=retry_if_exception(is_worth_another),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
+            stop=stop_after_delay(RETRY_TOTAL),
+            before_sleep=before_sleep,
+            reraise=True,
+        )
+        answer = retrying(attempt)
+        if (attempts := retrying.statistics["attempt_number"]) > 1:
+            self.log.info("The %s succeeded at attempt %s", what, attempts)
+        return answer
+
+    def _told(
+        self,
+        error: GoogleAPICallError,
+        what: str,
+        location: str,
+        not_found: type[NotebookExecutionJobError] | None,
+    ) -> NotebookExecutionJobError:
+        code = error.grpc_status_code.name if error.grpc_status_code else "UNKNOWN"
+        endpoint = self.get_endpoint(location)
+        message = f"The {what} at {endpoint.address} was answered {code}: {plain_text(error.message)}"
+        if "DNS resolution failed" in message:
+            message += f" (is location {location!r} right?)"
+        if code == "NOT_FOUND" and not_found:
+            return not_found(message)
+        return InvalidJob(message) if code == "INVALID_ARGUMENT" else ApiError(message, code)
+
+
+def _message(job: Mapping[str, Any] | NotebookExecutionJob) -> NotebookExecutionJob:
+    try:
+        return NotebookExecutionJob(job)
+    except (
+        ValueError,
+        TypeError,
+    ) as error:  # an unknown field, or a value of the wrong type, in a nested dict
+        raise InvalidJob(f"notebook_execution_job: {error}") from error
+
+
+def _view(view: str) -> str:
+    return f"NOTEBOOK_EXECUTION_JOB_VIEW_{view}"

@@ -1,0 +1,91 @@
+"""Links from a task's page to its job.
+
+The operator and the sensor push the URLs themselves, right after the submit: Airflow 3.3 computes links of
+tasks that do not defer only when they end, and not at all when they are killed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperatorLink
+
+from airflow_provider_nbjob.job import JobName, storage_console_url
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+JOB_XCOM_KEY = "notebook_execution_job"
+
+
+class _PushedLink(BaseOperatorLink):
+    """A link whose URL is in XCom already, under the link's own key."""
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the URL that was pushed for this task instance, or an empty text where none was."""
+        from airflow.providers.common.compat.sdk import XCom
+
+        return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
+
+
+class NotebookExecutionLink(_PushedLink):
+    """The executions of the project in the Google Cloud console."""
+
+    name = "Notebook executions"  # type: ignore[assignment]  # Airflow declares a property; all providers do this
+
+
+class NotebookOutputLink(_PushedLink):
+    """The job's output folder in Cloud Storage."""
+
+    name = "Notebook output"  # type: ignore[assignment]
+
+
+class NotebookLogsLink(_PushedLink):
+    """The job's logs in Cloud Logging."""
+
+    name = "Notebook logs"  # type: ignore[assignment]
+
+
+LINKS = (NotebookExecutionLink(), NotebookOutputLink(), NotebookLogsLink())
+
+
+def push_job(
+    context: Any,
+    *,
+    name: str,
+    project_id: str,
+    gcs_output_uri: str,
+    gcp_conn_id: str,
+    impersonation_chain: Any = None,
+    api_endpoint: str | None = None,
+) -> None:
+    """Push what links and pages need to find a job while it runs and after it failed.
+
+    :param context: Airflow's task context
+    :param name: the job's resource name
+    :param project_id: the project's id; in `name` the API puts its number
+    :param api_endpoint: the endpoint that was configured, if any
+    """
+    job = JobName.parse(name)
+    shown = JobName(project_id, job.location, job.job_id)
+    urls = {
+        NotebookExecutionLink: shown.console_url,
+        NotebookOutputLink: storage_console_url(job.output_uri(gcs_output_uri)) if gcs_output_uri else "",
+        NotebookLogsLink: shown.logs_url,
+    }
+    ti = context["ti"]
+    ti.xcom_push(
+        key=JOB_XCOM_KEY,
+        value={
+            "name": name,
+            "project_id": project_id,
+            "location": job.location,
+            "gcs_output_uri": gcs_output_uri,
+            "gcp_conn_id": gcp_conn_id,
+            "impersonation_chain": impersonation_chain,
+            "api_endpoint": api_endpoint,
+        },
+    )
+    for link in LINKS:
+        ti.xcom_push(key=link.xcom_key, value=urls[type(link)])

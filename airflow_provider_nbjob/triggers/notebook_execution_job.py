@@ -1,0 +1,163 @@
+"""Wait for a job in the triggerer, without a worker.
+
+The one synchronous hook is called through a thread, so nothing blocks the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_provider_nbjob.exceptions import JobLost, JobTimeout
+from airflow_provider_nbjob.job import state_of
+
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.hooks.notebook_execution_job import Look, NotebookExecutionJobHook
+
+# Stops under way: Airflow 3.3 gives `on_kill` one second, and asyncio keeps only weak references to its tasks.
+_stopping: set[asyncio.Task[None]] = set()
+
+
+class NotebookExecutionJobTrigger(BaseTrigger):
+    """Fires once, when a job has ended, is gone, or was not finished in time.
+
+    The event's payload is ``{"name", "job_state", "outcome", "message"}``: `outcome` is ``"finished"`` (then
+    `job_state` is the terminal state, else null), ``"timeout"``, ``"lost"`` or ``"error"``.
+
+    :param name: the job's resource name
+    :param gcp_conn_id: see the hook, as for `impersonation_chain` and `api_endpoint`
+    :param poll_interval: seconds between looks at the job
+    :param end_time: deadline in POSIX seconds: by the wall clock, so that a triggerer's restart does not move it
+    :param cancel_on_kill: stop the job when a user ends or clears the deferred task (Airflow 3.3 and later)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: str | Sequence[str] | None = None,
+        api_endpoint: str | None = None,
+        poll_interval: float = 10.0,
+        end_time: float | None = None,
+        cancel_on_kill: bool = True,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
+        self.api_endpoint = api_endpoint
+        self.poll_interval = poll_interval
+        self.end_time = end_time
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that make this trigger again."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "name": self.name,
+                "gcp_conn_id": self.gcp_conn_id,
+                "impersonation_chain": self.impersonation_chain,
+                "api_endpoint": self.api_endpoint,
+                "poll_interval": self.poll_interval,
+                "end_time": self.end_time,
+                "cancel_on_kill": self.cancel_on_kill,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and yield the one event."""
+        yield TriggerEvent(await self._wait())
+
+    async def on_kill(self) -> None:
+        """Stop the job; the stop goes on in its thread where Airflow cuts this method short."""
+        if not self.cancel_on_kill:
+            return
+        stopping = asyncio.create_task(_in_thread(self._stop))
+        _stopping.add(stopping)
+        stopping.add_done_callback(_stopping.discard)
+        await asyncio.shield(stopping)
+
+    async def _wait(self) -> dict[str, Any]:
+        event: dict[str, Any] = {"name": self.name, "job_state": None, "outcome": "finished", "message": ""}
+        try:
+            hook = await _in_thread(self._hook)
+            looks = self._looks(hook)
+            while (look := await _in_thread(next, looks)).pause is not None:
+                await asyncio.sleep(look.pause)
+        except JobTimeout as error:
+            return {**event, "outcome": "timeout", "message": str(error)}
+        except JobLost as error:
+            return {**event, "outcome": "lost", "message": str(error)}
+        except Exception as error:  # an event lets the operator stop the job; a failed trigger would orphan it
+            self.log.exception("Waiting for notebook job %s failed", self.name)
+            return {**event, "outcome": "error", "message": str(error)}
+        return {**event, "name": look.job.name, "job_state": str(state_of(look.job))}
+
+    def _hook(self) -> NotebookExecutionJobHook:
+        from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+
+        return NotebookExecutionJobHook(
+            gcp_conn_id=self.gcp_conn_id,
+            impersonation_chain=self.impersonation_chain,
+            api_endpoint=self.api_endpoint,
+        )
+
+    def _looks(self, hook: NotebookExecutionJobHook) -> Iterator[Look]:
+        return hook.follow_notebook_execution_job(
+            name=self.name, poll_interval=self.poll_interval, end_time=self.end_time
+        )
+
+    def _stop(self) -> None:
+        self.log.info("The task was ended while it waited, so notebook job %s is stopped", self.name)
+        self._hook().cancel_notebook_execution_job(name=self.name)
+
+
+class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
+    """Fires once, when the job that a schedule launched has ended; see `NotebookExecutionJobTrigger`.
+
+    A job that a schedule launched is never stopped from here.
+
+    :param name: the schedule's resource name or bare id
+    :param created_after: POSIX seconds; jobs launched earlier do not count
+    :param location: region of the schedule
+    :param project_id: project of the schedule, default: the connection's
+    """
+
+    def __init__(
+        self, name: str, created_after: float, location: str, project_id: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(name, **{**kwargs, "cancel_on_kill": False})
+        self.created_after = created_after
+        self.location = location
+        self.project_id = project_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that make this trigger again."""
+        path, kwargs = super().serialize()
+        schedule = {
+            "created_after": self.created_after,
+            "location": self.location,
+            "project_id": self.project_id,
+        }
+        return path, {**kwargs, **schedule}
+
+    def _looks(self, hook: NotebookExecutionJobHook) -> Iterator[Look]:
+        return hook.follow_schedule(
+            schedule=self.name,
+            created_after=self.created_after,
+            location=self.location,
+            project_id=self.project_id,
+            poll_interval=self.poll_interval,
+            end_time=self.end_time,
+        )
+
+
+async def _in_thread(function: Any, *args: Any) -> Any:
+    # asgiref rather than asyncio.to_thread: in Airflow 3.1 a connection can be read in the triggerer only from a
+    # thread that asgiref started.
+    return await sync_to_async(function, thread_sensitive=False)(*args)
