@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -164,10 +165,11 @@ def as_timedelta(value: Any) -> timedelta:
     """
     if isinstance(value, timedelta):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return timedelta(seconds=value)
     if isinstance(value, str) and (match := _SECONDS.fullmatch(value)):
-        return timedelta(seconds=float(match[1]))
+        value = float(match[1])
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return timedelta(seconds=value)
     raise ValueError(f"{value!r} is no duration: give a timedelta, seconds, or a text such as '3600s'")
 
 
