@@ -90,7 +90,10 @@ def test_what_a_state_means(name, expected):
 def test_a_state_of_a_later_api_is_kept_and_waited_on():
     state = JobState("JOB_STATE_HIBERNATING")
     assert str(state) == "JOB_STATE_HIBERNATING"
-    assert not (state.is_known or state.is_terminal or state.is_success or state.is_active)
+    assert not (state.is_known)
+    assert not (state.is_terminal)
+    assert not (state.is_success)
+    assert not (state.is_active)
     assert len(JobState) == 12
     assert pickle.loads(pickle.dumps(state)) == copy.deepcopy(state) == state
 

@@ -1,0 +1,169 @@
+"""A real Airflow as separate processes: scheduler, DAG processor, triggerer and API server, on SQLite.
+
+Each process leads a process group of its own, so that a test can stop, kill or continue one by signal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.conftest import wait_until
+
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+ENDED = ("success", "failed")
+
+
+def free_port() -> int:
+    """A port on the loopback interface that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Airflow:
+    """A running Airflow.
+
+    :param home: its AIRFLOW_HOME, which must not exist yet
+    :param dags: its folder of DAGs
+    :param exports: variables that lead to the emulator
+    """
+
+    def __init__(self, home: Path, dags: Path, exports: dict[str, str]) -> None:
+        home.mkdir(parents=True)
+        self.home = home
+        self.port = free_port()
+        self.environment = self._environment(dags, exports)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+
+    def _environment(self, dags: Path, exports: dict[str, str]) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "PYTHONDONTWRITEBYTECODE"))}
+        return {
+            **kept,
+            **exports,
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{self.port}",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+
+    def __enter__(self) -> Airflow:
+        try:
+            subprocess.run(["airflow", "db", "migrate"], env=self.environment, check=True, capture_output=True)
+            for component in COMPONENTS:
+                self.start(component)
+            wait_until(self._is_healthy, timeout=120, what="a healthy Airflow", interval=1)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for component in reversed(list(self.processes)):
+            self.stop(component)
+        self._api.close()
+
+    def start(self, component: str, name: str | None = None) -> None:
+        """Start a component, under a name of its own where there are several."""
+        options = ["--host", "127.0.0.1", "--workers", "1"] if component == "api-server" else []
+        with (self.home / f"{name or component}.log").open("ab") as log:
+            self.processes[name or component] = subprocess.Popen(
+                ["airflow", component, *options],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """End a component and what it started; by SIGKILL where it does not end within 15 s."""
+        process = self.processes.pop(name)
+        group = process.pid
+        if process.poll() is None:
+            os.killpg(group, how)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(group, signal.SIGKILL)
+                process.wait()
+
+    def _is_healthy(self) -> bool:
+        try:
+            health = self._api.get("/api/v2/monitor/health").raise_for_status().json()
+        except httpx.HTTPError:
+            return False
+        wanted = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+        return all(health[part]["status"] == "healthy" for part in wanted)
+
+    # --- through the REST API ---
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """Send a request as an administrator, and return the JSON of the answer."""
+        if "authorization" not in self._api.headers:
+            token = self._api.get("/auth/token").raise_for_status().json()["access_token"]
+            self._api.headers["authorization"] = f"Bearer {token}"
+        answer = self._api.request(method, f"/api/v2/{path}", **options)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, **body: Any) -> str:
+        """Start a run of a DAG, as soon as the DAG is there; the run's id."""
+
+        def is_parsed() -> bool:
+            return self._api.get(f"/api/v2/dags/{dag_id}").is_success
+
+        self.request("GET", "version")
+        wait_until(is_parsed, timeout=90, what=f"DAG {dag_id} parsed", interval=1)
+        self.request("PATCH", f"dags/{dag_id}", json={"is_paused": False})
+        run = self.request("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf or {}, **body})
+        return str(run["dag_run_id"])
+
+    def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 180) -> str:
+        """Wait until a run has ended; its state."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}"
+
+        def ended() -> str | None:
+            state = self.request("GET", path)["state"]
+            return state if state in ENDED else None
+
+        return str(wait_until(ended, timeout=timeout, what=f"the end of {path}", interval=1))
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The task instances of a run."""
+        answer = self.request("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        return list(answer["task_instances"])
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """The value of an XCom."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.request("GET", path, params={"map_index": map_index, "deserialize": True})["value"]
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        """The log of a try, the triggerer's part included."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        content = self.request("GET", path, params={"map_index": map_index, "full_content": True})["content"]
+        return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)
