@@ -1,0 +1,132 @@
+"""Faults that tests ask for, and a count of the calls."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from google.api_core.exceptions import InvalidArgument, from_grpc_status
+from grpc import StatusCode
+
+T = TypeVar("T")
+
+RPCS = (
+    *("CreateNotebookExecutionJob", "GetNotebookExecutionJob", "ListNotebookExecutionJobs"),
+    *("DeleteNotebookExecutionJob", "GetOperation", "ListOperations", "DeleteOperation", "CancelOperation"),
+    "WaitOperation",
+)
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+@dataclass
+class Fault:
+    """What is to happen to calls.
+
+    :param rpc: one of `RPCS`, or ``"*"`` for all
+    :param code: name of the google.rpc.Code to fail with; `None`: the call is only delayed
+    :param times: so many calls; `None`: until removed
+    :param probability: of each call, 0 to 1
+    :param drop_response: perform the call, then fail it: the answer is lost
+    :param delay: seconds before the call
+    """
+
+    rpc: str
+    code: str | None = None
+    times: int | None = None
+    probability: float = 1.0
+    drop_response: bool = False
+    delay: float = 0.0
+
+    @classmethod
+    def from_json(cls, body: Any) -> Fault:
+        """Read a request's body.
+
+        :raises InvalidArgument: naming the field that is wrong
+        """
+        known = [f.name for f in fields(cls)]
+        if not isinstance(body, Mapping) or set(body) - set(known):
+            raise InvalidArgument(f"A fault is an object with the fields {', '.join(known)}; got {body!r}.")
+        fault = cls(**{"rpc": "", **body})
+        rules = {
+            "rpc": fault.rpc == "*" or fault.rpc in RPCS,
+            "code": fault.code is None or (fault.code in StatusCode.__members__ and fault.code != "OK"),
+            "times": fault.times is None or (isinstance(fault.times, int) and _is_number(fault.times, 1, 10**9)),
+            "probability": _is_number(fault.probability, 0, 1),
+            "drop_response": isinstance(fault.drop_response, bool),
+            "delay": _is_number(fault.delay, 0, 600),
+        }
+        for name, is_right in rules.items():
+            if not is_right:
+                raise InvalidArgument(f"{name}: {getattr(fault, name)!r} is not allowed.")
+        return fault
+
+
+class Faults:
+    """The faults that stand, and the calls so far."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._standing: list[Fault] = []
+        self._calls: Counter[str] = Counter()
+
+    def add(self, fault: Fault) -> None:
+        """Have a fault stand."""
+        with self._lock:
+            self._standing.append(fault)
+
+    def clear(self) -> None:
+        """Remove all faults."""
+        with self._lock:
+            self._standing.clear()
+
+    def standing(self) -> list[dict[str, Any]]:
+        """The faults that stand, with the `times` that are left."""
+        with self._lock:
+            return [asdict(fault) for fault in self._standing]
+
+    def calls(self) -> dict[str, int]:
+        """How often each rpc was called, failed calls included."""
+        with self._lock:
+            return dict(self._calls)
+
+    def reset_calls(self) -> None:
+        """Count from zero."""
+        with self._lock:
+            self._calls.clear()
+
+    def perform(self, rpc: str, call: Callable[[], T]) -> T:
+        """Perform a call, unless a fault has it fail.
+
+        :raises GoogleAPICallError: of the fault's code
+        """
+        for fault in self._meeting(rpc):
+            time.sleep(fault.delay)
+            if fault.code is None:
+                continue
+            if fault.drop_response:
+                call()
+            raise from_grpc_status(StatusCode[fault.code], f"Fault injected into {rpc}: {fault.code}.")
+        return call()
+
+    def _meeting(self, rpc: str) -> list[Fault]:
+        met = []
+        with self._lock:
+            self._calls[rpc] += 1
+            for fault in self._standing:
+                if fault.rpc not in ("*", rpc) or random.random() >= fault.probability:  # noqa: S311
+                    continue
+                met.append(fault)
+                if fault.times is not None:
+                    fault.times -= 1
+                if fault.code is not None:
+                    break  # the call fails with this one: those behind it are not used up
+            self._standing = [fault for fault in self._standing if fault.times != 0]
+        return met

@@ -1,0 +1,117 @@
+"""The `filter`, `order_by` and `page_token` of a list request.
+
+The proto documents filters on `notebookExecutionJob`, `displayName` and `schedule`; that others (`jobState`,
+`createTime`) are refused was reported by a third party, as were the page size limit of 100 and camelCase in
+`order_by`. The default order is not documented: the newest come first here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+from google.api_core.exceptions import InvalidArgument
+
+PAGE_SIZE_MAX = 100
+
+# field of a filter: (column of the store, operators)
+_FILTERS = {
+    "notebookexecutionjob": ("job_id", ("=", "!=")),
+    "displayname": ("display_name", ("=", "!=", "=~")),
+    "schedule": ("schedule", ("=", "!=", "=~")),
+    "scheduleresourcename": ("schedule", ("=", "!=", "=~")),
+}
+_ORDERS = {"displayname": "display_name", "createtime": "create_time", "updatetime": "update_time"}
+_CONDITION = re.compile(
+    r"\s*(?P<field>\w+)\s*(?P<operator>!=|=~|=)\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<bare>[^\s\"()]+))\s*"
+)
+_AND = re.compile(r"AND\s+")
+
+
+def parse_filter(text: str) -> list[tuple[str, str, str]]:
+    """Read a filter: conditions joined by AND.
+
+    :return: (column, operator, value) for each
+    :raises InvalidArgument: for any field, operator or form that the API does not take
+    """
+    conditions: list[tuple[str, str, str]] = []
+    position = 0
+    while text[position:].strip():
+        if conditions:
+            if not (joint := _AND.match(text, position)):
+                raise InvalidArgument(f"Invalid filter: AND is expected at {text[position:]!r}.")
+            position = joint.end()
+        match = _CONDITION.match(text, position)
+        if match is None:
+            raise InvalidArgument(f"Invalid filter: {text[position:]!r}.")
+        conditions.append(_condition(match))
+        position = match.end()
+    return conditions
+
+
+def _condition(match: re.Match[str]) -> tuple[str, str, str]:
+    column, operators = _FILTERS.get(match["field"].replace("_", "").lower(), (None, ()))
+    if column is None:
+        raise InvalidArgument(f"Invalid filter: field {match['field']!r} is not supported.")
+    if match["operator"] not in operators:
+        raise InvalidArgument(f"Invalid filter: {match['operator']!r} is not supported for {match['field']!r}.")
+    value = match["bare"] if match["quoted"] is None else match["quoted"].replace('\\"', '"')
+    if match["operator"] == "=~":
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise InvalidArgument(f"Invalid filter: {value!r} is no regular expression: {error}.") from None
+    return column, match["operator"], value
+
+
+def parse_order(text: str) -> list[tuple[str, bool]]:
+    """Read an order: comma-separated fields, each with `` desc`` or without.
+
+    :return: (column, descending) for each
+    :raises InvalidArgument: for a field that the API does not order by
+    """
+    order = []
+    for part in text.split(",") if text.strip() else []:
+        words = part.split()
+        column = _ORDERS.get(words[0].replace("_", "").lower()) if words else None
+        if column is None or words[1:] not in ([], ["desc"], ["asc"]):
+            raise InvalidArgument(f"Invalid order_by: {part.strip()!r}.")
+        order.append((column, words[1:] == ["desc"]))
+    return order or [("create_time", True)]
+
+
+def parse_page_size(size: int) -> int:
+    """The number of jobs on a page; 0 means the default.
+
+    :raises InvalidArgument: for a negative one, or one over 100
+    """
+    if size < 0 or size > PAGE_SIZE_MAX:
+        raise InvalidArgument(f"Invalid page_size: {size} is not between 0 and {PAGE_SIZE_MAX}.")
+    return size or PAGE_SIZE_MAX
+
+
+def page_token(last: list[Any], request: list[str]) -> str:
+    """An opaque token for the page after a row.
+
+    :param last: the sort key of the last row of the page before
+    :param request: what the next request must have in common with this one
+    """
+    return base64.urlsafe_b64encode(json.dumps([last, request]).encode()).decode()
+
+
+def parse_page_token(token: str, request: list[str]) -> list[Any] | None:
+    """The sort key that a token continues after, `None` for the first page.
+
+    :raises InvalidArgument: for a token that is none of ours, or belongs to another request
+    """
+    if not token:
+        return None
+    try:
+        last, of = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, TypeError):
+        raise InvalidArgument("Invalid page_token.") from None
+    if of != request:
+        raise InvalidArgument("Invalid page_token: it belongs to a request with another filter or order.")
+    return list(last)
