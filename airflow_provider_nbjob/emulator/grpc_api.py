@@ -1,59 +1,62 @@
-"""The gRPC door: `NotebookService` (v1 and v1beta1, which are the same on the wire) and `google.longrunning.Operations`."""
+"""The API over gRPC, for the Python client."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 from google.api_core.exceptions import GoogleAPICallError
-from google.protobuf.message import Message
 
-from airflow_provider_nbjob.emulator.rpcs import Rpc, Rpcs
+from airflow_provider_nbjob.emulator.methods import Method
 
-# Threads, and so calls at once; one that a fault delays holds its thread.
-_THREADS = 64
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+NOTEBOOK_SERVICES = ("google.cloud.aiplatform.v1.NotebookService", "google.cloud.aiplatform.v1beta1.NotebookService")
+OPERATIONS = "google.longrunning.Operations"
+MESSAGE_MAX = 64 * 2**20  # bytes
 
 
-def serve(rpcs: Rpcs, host: str, port: int) -> tuple[grpc.Server, int]:
-    """Start the server.
+def start_grpc(host: str, port: int, methods: Mapping[str, Method]) -> tuple[grpc.Server, int]:
+    """Serve, and return the server and its port.
 
     :param port: 0 for a free one
-    :return: the server and its port
-    :raises RuntimeError: where the port is taken
+    :raises OSError: where the port is taken
     """
-    options = [
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-    ]
-    server = grpc.server(ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"), options=options)
-    services = (
-        ("google.cloud.aiplatform.v1.NotebookService", rpcs.notebook_service, "v1"),
-        ("google.cloud.aiplatform.v1beta1.NotebookService", rpcs.notebook_service, "v1beta1"),
-        ("google.longrunning.Operations", rpcs.operations, "v1"),
+    server = grpc.server(
+        ThreadPoolExecutor(max_workers=32, thread_name_prefix="grpc"),
+        options=[
+            ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second server on it
+            ("grpc.max_receive_message_length", MESSAGE_MAX),
+            ("grpc.max_send_message_length", MESSAGE_MAX),
+        ],
     )
-    for service, methods, api_version in services:
-        handlers = {name: _handler(rpcs, name, rpc, api_version) for name, rpc in methods.items()}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-    port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    if not port:
-        raise RuntimeError(f"cannot listen on {host}")
+    handlers = {rpc: _handler(method) for rpc, method in methods.items()}
+    of_jobs = {rpc: handler for rpc, handler in handlers.items() if "NotebookExecutionJob" in rpc}
+    of_operations = {rpc: handler for rpc, handler in handlers.items() if rpc not in of_jobs}
+    generic = [grpc.method_handlers_generic_handler(service, of_jobs) for service in NOTEBOOK_SERVICES]
+    generic.append(grpc.method_handlers_generic_handler(OPERATIONS, of_operations))
+    server.add_generic_rpc_handlers(generic)
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise OSError(f"could not listen on {host}:{port}: {error}") from None
     server.start()
-    return server, port
+    return server, bound
 
 
-def _handler(rpcs: Rpcs, name: str, rpc: Rpc, api_version: str) -> grpc.RpcMethodHandler:
-    def perform(request: Message, context: grpc.ServicerContext) -> Message:
-        try:
-            return rpcs.call(name, lambda _: request, api_version)
-        except GoogleAPICallError as error:
-            context.abort(error.grpc_status_code, error.message)
-            raise  # abort has raised already
-
-    serialize: Callable[[Any], bytes] = rpc.response.SerializeToString
+def _handler(method: Method) -> grpc.RpcMethodHandler:
     return grpc.unary_unary_rpc_method_handler(
-        perform, request_deserializer=rpc.request.FromString, response_serializer=serialize
+        _answering(method.serve),
+        request_deserializer=method.request_type.FromString,
+        response_serializer=lambda message: message.SerializeToString(),
     )
+
+
+def _answering(serve: Callable[[Any], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return serve(request)
+        except GoogleAPICallError as error:
+            context.abort(error.grpc_status_code or grpc.StatusCode.UNKNOWN, error.message)
+
+    return answer

@@ -29,7 +29,7 @@ def methods(service: NotebookService, faults: Faults) -> dict[str, Method]:
     table = {
         "CreateNotebookExecutionJob": (CreateNotebookExecutionJobRequest.meta.pb, service.create),
         "GetNotebookExecutionJob": (GetNotebookExecutionJobRequest.meta.pb, service.get),
-        "ListNotebookExecutionJobs": (ListNotebookExecutionJobsRequest.meta.pb, service.list),
+        "ListNotebookExecutionJobs": (ListNotebookExecutionJobsRequest.meta.pb, service.list_jobs),
         "DeleteNotebookExecutionJob": (DeleteNotebookExecutionJobRequest.meta.pb, service.delete),
         "GetOperation": (operations_pb2.GetOperationRequest, service.get_operation),
         "ListOperations": (operations_pb2.ListOperationsRequest, service.list_operations),

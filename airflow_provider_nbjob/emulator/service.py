@@ -1,158 +1,225 @@
-"""The rules of `NotebookService` for jobs, once, for gRPC and REST alike.
+"""The rules of NotebookService and of its operations, on plain protobuf messages; gRPC and REST both lead here.
 
-Takes and returns plain protobuf messages and raises google.api_core's exceptions, which carry the gRPC code and the
-HTTP code both. What Google does not document is decided here and said beside it.
+Documented (the proto and its comments, google-cloud-aiplatform 2.7): methods, fields, views, the LRO's metadata,
+what can be filtered and ordered by. Reported by clients of the real service: returned names carry the project's
+*number*; the create's LRO is named below the job, and is done only after the run and a clean-up, without an error
+even where the notebook failed; at most 100 jobs a page. Not documented, so chosen here: the characters of a job id
+(RFC 1035, or all digits), that deleting a running job stops it, that cancelling its operation does.
 """
 
 from __future__ import annotations
 
-import threading
+import hashlib
+import random
+import re
+import time
+from typing import Any
 
-from google.api_core.exceptions import AlreadyExists, GoogleAPICallError, NotFound
-from google.protobuf.message import Message
-
-from airflow_provider_nbjob.emulator import listing, validation
-from airflow_provider_nbjob.emulator.engine import Engine
-from airflow_provider_nbjob.emulator.messages import (
-    TERMINAL_STATES,
-    VIEW_FULL,
-    Job,
-    JobState,
-    ListResponse,
-    now_micros,
+from google.api_core.exceptions import AlreadyExists, InvalidArgument, MethodNotImplemented, NotFound
+from google.cloud.aiplatform_v1.types import (
+    CreateNotebookExecutionJobOperationMetadata,
+    DeleteOperationMetadata,
+    ListNotebookExecutionJobsResponse,
 )
-from airflow_provider_nbjob.emulator.names import JobName, new_id, parse_parent
-from airflow_provider_nbjob.emulator.operations import Operations
-from airflow_provider_nbjob.emulator.store import OperationRecord, Store
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
+from google.rpc import code_pb2
 
-_OUTPUT_ONLY = ("name", "job_state", "status", "create_time", "update_time")
+from airflow_provider_nbjob.emulator.engine import Engine
+from airflow_provider_nbjob.emulator.listing import (
+    page_token,
+    parse_filter,
+    parse_order,
+    parse_page_size,
+    parse_page_token,
+)
+from airflow_provider_nbjob.emulator.store import JobMessage, Operation, Store, set_state, state_of
+from airflow_provider_nbjob.emulator.validation import PARENT, TEMPLATE, check_job, check_location
+from airflow_provider_nbjob.job import JobName, JobState
+
+VIEW_FULL = 2
+WAIT_MAX = 60.0  # seconds
+_OPERATION = re.compile(r"projects/[^/]+/locations/[^/]+/(notebookExecutionJobs/[^/]+/)?operations/[^/]+")
+
+
+def project_number(project: str) -> str:
+    """The number of a project: made from its id, always the same; a number stays as it is."""
+    if project.isdigit():
+        return project
+    return str(10**11 + int(hashlib.sha256(project.encode()).hexdigest(), 16) % (9 * 10**11))
+
+
+def canonical(name: str) -> str:
+    """A resource name with the project's number in place of its id."""
+    return re.sub(r"^projects/([^/]+)", lambda match: f"projects/{project_number(match[1])}", name)
 
 
 class NotebookService:
-    """Create, get, list and delete jobs.
+    """The methods of NotebookService, and those of Operations, for the jobs of a store.
 
-    :param store: keeps them
-    :param engine: runs them
-    :param operations: the long-running operations of create and delete
+    Each takes the request's protobuf message and returns the answer's; each raises what google.api_core has for the
+    API's error codes.
+
+    :param can_cancel: false has `cancel_operation` answer UNIMPLEMENTED, as a service may
     """
 
-    def __init__(self, store: Store, engine: Engine, operations: Operations) -> None:
-        self._store = store
-        self._engine = engine
-        self._operations = operations
-        self._lock = threading.Lock()
+    def __init__(self, store: Store, engine: Engine, *, can_cancel: bool = True) -> None:
+        self._store, self._engine, self._can_cancel = store, engine, can_cancel
 
-    def create(self, request: Message, api_version: str) -> Message:
-        """Check a job and queue it.
+    # --- NotebookService ---
 
-        :return: the operation, which is done after the run and its clean-up
-        :raises InvalidArgument: with all that is wrong with the job
-        :raises NotFound: for the runtime template ``not-found``
-        :raises AlreadyExists: where a job of that id exists, finished or not
-        """
-        parent = parse_parent(request.parent)
-        location = parent.rpartition("/")[2]
-        validation.check_create(request.notebook_execution_job, request.notebook_execution_job_id, location)
-        template = request.notebook_execution_job.notebook_runtime_template_resource_name
-        if template.endswith("/not-found"):
-            raise NotFound(f"The NotebookRuntimeTemplate {template!r} does not exist.")
-        job = Job()
+    def create(self, request: Any) -> operations_pb2.Operation:
+        """CreateNotebookExecutionJob."""
+        parent, location = self._parent(request.parent)
+        job_id = request.notebook_execution_job_id
+        check_job(request.notebook_execution_job, job_id, location)
+        job = JobMessage()
         job.CopyFrom(request.notebook_execution_job)
-        for field in _OUTPUT_ONLY:
-            job.ClearField(field)
-        job_name = JobName(parent, request.notebook_execution_job_id or new_id())
-        job.name = str(job_name)
-        job.job_state = JobState.JOB_STATE_QUEUED
-        uid = new_id()
-        with self._lock:  # the engine gets jobs in the order of their creation
-            if not self._store.add(uid, job):
-                raise AlreadyExists(f"The NotebookExecutionJob {job.name!r} already exists.")
-            record = OperationRecord(f"{job.name}/operations/{uid}", uid, "create", api_version, now_micros())
-            self._store.add_operation(record)
-            self._engine.submit(uid)
-        return self._operations.describe(record)
+        template = TEMPLATE.fullmatch(job.notebook_runtime_template_resource_name)
+        if template and template["id"] == "not-found":
+            raise NotFound(f"NotebookRuntimeTemplate {template[0]} was not found.")
+        for output_only in ("status", "create_time", "update_time"):
+            job.ClearField(output_only)
+        set_state(job, JobState.QUEUED)
+        job.name = f"{parent}/notebookExecutionJobs/{job_id or _digits()}"
+        if not self._store.insert(job):
+            raise AlreadyExists(f"NotebookExecutionJob {job.name} already exists.")
+        operation = Operation(f"{job.name}/operations/{_digits()}", job.name, "create", time.time(), None)
+        self._store.put_operation(operation)
+        self._engine.submit(job.name)
+        return self._shown(operation)
 
-    def get(self, request: Message) -> Message:
-        """A job, without the content of its direct source unless the view is FULL.
+    def get(self, request: Any) -> Any:
+        """GetNotebookExecutionJob."""
+        return _view(self._job(request.name), request.view)
 
-        :raises NotFound: where there is none of that name
-        """
-        _, job = self._find(request.name)
-        return _viewed(job, request.view)
+    def list_jobs(self, request: Any) -> Any:
+        """ListNotebookExecutionJobs."""
+        parent, _ = self._parent(request.parent)
+        size = parse_page_size(request.page_size)
+        conditions, order = parse_filter(request.filter), parse_order(request.order_by)
+        common = [parent, request.filter, request.order_by]
+        after = parse_page_token(request.page_token, common)
+        jobs, last = self._store.page(parent, conditions, order, after, size)
+        return ListNotebookExecutionJobsResponse.meta.pb(
+            notebook_execution_jobs=[_view(job, request.view) for job in jobs],
+            next_page_token=page_token(last, common) if last else "",
+        )
 
-    def list(self, request: Message) -> Message:
-        """A page of the jobs of a location.
+    def delete(self, request: Any) -> operations_pb2.Operation:
+        """DeleteNotebookExecutionJob; one that runs is stopped. Its output stays."""
+        job = self._job(request.name)
+        self._store.delete(job.name)
+        self._engine.interrupt(job.name)
+        now = time.time()
+        self._store.finish_operations(job.name, now)
+        operation = Operation(f"{JobName.parse(job.name).parent}/operations/{_digits()}", job.name, "delete", now, now)
+        self._store.put_operation(operation)
+        return self._shown(operation)
 
-        :raises InvalidArgument: for a filter, an order, a page size or a page token that is not allowed
-        """
-        parent = parse_parent(request.parent)
-        size = listing.check_page_size(request.page_size)
-        conditions = listing.parse_filter(request.filter)
-        order = listing.parse_order(request.order_by)
-        list_of = (parent, request.filter, request.order_by)
-        after = listing.read_token(request.page_token, len(order) + 1, *list_of) if request.page_token else None
-        jobs, position = self._store.page(parent, conditions, order, after, size)
-        token = listing.make_token(position, *list_of) if position else ""
-        jobs = [_viewed(job, request.view) for job in jobs]
-        return ListResponse(notebook_execution_jobs=jobs, next_page_token=token)
+    # --- google.longrunning.Operations ---
 
-    def delete(self, request: Message, api_version: str) -> Message:
-        """Delete a job, which kills it where it runs; what is in Cloud Storage stays.
+    def get_operation(self, request: Any) -> operations_pb2.Operation:
+        """GetOperation."""
+        return self._shown(self._operation(request.name))
 
-        :return: the operation, which is done when the run has ended
-        :raises NotFound: where there is none of that name
-        """
-        with self._lock:
-            uid, job = self._find(request.name)
-            self._operations.settle(uid, job)
-            self._store.delete(uid)
-            parent = JobName.parse(job.name).parent
-            record = OperationRecord(f"{parent}/operations/{new_id()}", uid, "delete", api_version, now_micros())
-            self._store.add_operation(record)
-        self._engine.stop(uid, "delete")
-        return self._operations.describe(record)
+    def list_operations(self, request: Any) -> operations_pb2.ListOperationsResponse:
+        """ListOperations of a job."""
+        job = self._job(request.name.removesuffix("/operations"))
+        operations = [self._shown(operation) for operation in self._store.operations_of(job.name)]
+        return operations_pb2.ListOperationsResponse(operations=operations)
 
-    def force_state(self, name: str, state: int, status: Message | None) -> Message:
-        """Have a job report a state, which no client of the API can; a terminal one stops the run.
+    def wait_operation(self, request: Any) -> operations_pb2.Operation:
+        """WaitOperation: answers when it is done, or after the request's timeout, at most a minute."""
+        timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else WAIT_MAX
+        end_time = time.monotonic() + min(timeout, WAIT_MAX)
+        while not (operation := self._operation(request.name)).is_done and time.monotonic() < end_time:
+            time.sleep(0.1)
+        return self._shown(operation)
 
-        :param status: google.rpc.Status to report with it; default: the one that goes with the state
-        :raises NotFound: where there is none of that name
-        """
-        uid, _ = self._find(name)
+    def cancel_operation(self, request: Any) -> empty_pb2.Empty:
+        """CancelOperation: stops the run. What has ended stays as it is."""
+        operation = self._operation(request.name)
+        if not self._can_cancel:
+            raise MethodNotImplemented("Operation is not implemented, or supported, or enabled.")
+        if operation.kind == "create":
+            self._engine.cancel(operation.job_name)
+        return empty_pb2.Empty()
 
-        def force(job: Message) -> bool:
-            job.job_state = state
-            job.ClearField("status")
-            if status is not None:
-                job.status.CopyFrom(status)
-            elif state in TERMINAL_STATES:
-                is_error = state not in (JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_PARTIALLY_SUCCEEDED)
-                job.status.code = 2 if is_error else 0
-                job.status.message = "This state was set through /emulator." if is_error else ""
-            return True
+    def delete_operation(self, request: Any) -> empty_pb2.Empty:
+        """DeleteOperation: forgets it, and stops nothing."""
+        self._store.delete_operation(self._operation(request.name).name)
+        return empty_pb2.Empty()
 
-        job = self._store.update(uid, force)
+    # --- for tests ---
+
+    def force_state(self, job_id: str, state: str) -> None:
+        """Have a job report a state from now on, whatever its run does; a terminal one stops the run."""
+        if state not in {member.value for member in JobState}:
+            raise InvalidArgument(f"jobState: {state!r} is no state.")
+        names = self._store.find(job_id)
+        if not names:
+            raise NotFound(f"There is no job {job_id}.")
+        for name in names:
+            self._engine.pin(name, JobState(state))
+
+    # --- inside ---
+
+    @staticmethod
+    def _parent(name: str) -> tuple[str, str]:
+        match = PARENT.fullmatch(name)
+        if match is None:
+            raise InvalidArgument(f"Invalid parent: {name!r} is not of the form projects/*/locations/*.")
+        check_location(match["location"])
+        return canonical(name), match["location"]
+
+    def _job(self, name: str) -> Any:
+        job = self._store.get(canonical(name))
         if job is None:
-            raise _not_found(name)
-        if state in TERMINAL_STATES:
-            self._engine.stop(uid, "forced")
-        return _viewed(job, 0)
+            raise NotFound(f"NotebookExecutionJob {name} was not found.")
+        return job
 
-    def _find(self, name: str) -> tuple[str, Message]:
-        job_name = JobName.parse(name)
-        found = self._store.find(job_name)
-        if found is None:
-            raise _not_found(str(job_name))
-        return found
+    def _operation(self, name: str) -> Operation:
+        if not _OPERATION.fullmatch(name):
+            raise InvalidArgument(f"Invalid operation name: {name!r}.")
+        operation = self._store.operation(canonical(name))
+        if operation is None:
+            raise NotFound(f"Operation {name} was not found.")
+        return operation
+
+    def _shown(self, operation: Operation) -> operations_pb2.Operation:
+        shown = operations_pb2.Operation(name=operation.name, done=operation.is_done)
+        is_create = operation.kind == "create"
+        kind = CreateNotebookExecutionJobOperationMetadata if is_create else DeleteOperationMetadata
+        metadata = kind.meta.pb()
+        metadata.generic_metadata.create_time.FromMicroseconds(int(operation.create_time * 1e6))
+        changed = operation.ready_at if shown.done and operation.ready_at else operation.create_time
+        metadata.generic_metadata.update_time.FromMicroseconds(int(changed * 1e6))
+        job = self._store.get(operation.job_name)
+        if is_create and job is not None:
+            metadata.progress_message = f"The job is {state_of(job)}."
+        shown.metadata.Pack(metadata)
+        if not shown.done:
+            return shown
+        if not is_create:
+            shown.response.Pack(empty_pb2.Empty())
+        elif job is not None:
+            shown.response.Pack(_view(job, 0))
+        else:
+            shown.error.code, shown.error.message = code_pb2.CANCELLED, "The job was deleted."
+        return shown
 
 
-def _not_found(name: str) -> GoogleAPICallError:
-    return NotFound(f"The NotebookExecutionJob {name!r} does not exist.")
+def _view(job: Any, view: int) -> Any:
+    """A copy of a job as a view shows it: BASIC has no direct content, and none shows `workbench_runtime`."""
+    shown = JobMessage()
+    shown.CopyFrom(job)
+    shown.ClearField("workbench_runtime")
+    if view != VIEW_FULL and shown.WhichOneof("notebook_source") == "direct_notebook_source":
+        shown.direct_notebook_source.content = b""
+        shown.direct_notebook_source.SetInParent()
+    return shown
 
 
-def _viewed(job: Message, view: int) -> Message:
-    """The job as GET and LIST show it. That a Workbench runtime is not among it is seen, not documented."""
-    job.ClearField("workbench_runtime")
-    if view != VIEW_FULL and job.WhichOneof("notebook_source") == "direct_notebook_source":
-        job.direct_notebook_source.content = b""
-    return job
+def _digits() -> str:
+    return str(random.randrange(10**18, 10**19))  # noqa: S311

@@ -1,0 +1,493 @@
+"""The operators, the sensor and the trigger against the emulator, method by method."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from datetime import timedelta
+from importlib import import_module
+
+import nbformat
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
+from airflow.sdk import DAG
+
+from airflow_provider_nbjob.exceptions import (
+    ApiError,
+    InvalidJob,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobLost,
+    JobTimeout,
+    NotebookExecutionJobError,
+)
+from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+from airflow_provider_nbjob.job import JobName, JobState, state_of
+from airflow_provider_nbjob.operators.notebook_execution_job import (
+    CreateNotebookExecutionJobOperator,
+    DeleteNotebookExecutionJobOperator,
+    GetNotebookExecutionJobOperator,
+    ListNotebookExecutionJobsOperator,
+)
+from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
+from airflow_provider_nbjob.triggers.notebook_execution_job import (
+    NotebookExecutionJobTrigger,
+    ScheduledNotebookExecutionJobTrigger,
+)
+from tests.conftest import BUCKET, CHECKOUT, wait_until
+from tests.integration.conftest import LOCATION, api_job, arguments, make_context
+
+NOTEBOOKS = CHECKOUT / "example_dags" / "notebooks"
+
+
+def notebook(*cells: str) -> dict:
+    return dict(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
+
+
+SLEEPING = {"gcs_notebook_source": None, "direct_notebook_source": notebook("import time; time.sleep(120)")}
+
+
+@pytest.fixture
+def context():
+    return make_context(f"run-{uuid.uuid4().hex}")
+
+
+def run_trigger(trigger, timeout=60.0) -> dict:
+    """Run a trigger as the triggerer would: made anew from its serialized form."""
+    path, kwargs = trigger.serialize()
+    module, _, name = path.rpartition(".")
+    again = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
+    assert again.serialize() == (path, kwargs)
+
+    async def events():
+        return [event.payload async for event in again.run()]
+
+    (event,) = asyncio.run(asyncio.wait_for(events(), timeout))
+    return json.loads(json.dumps(event))
+
+
+def run_operator(operator, context):
+    """Execute an operator to its end, through its trigger where it defers."""
+    try:
+        return operator.execute(context)
+    except TaskDeferred as deferred:
+        return operator.execute_complete(context, run_trigger(deferred.trigger))
+
+
+def active_jobs(service) -> list[str]:
+    return [job["name"] for job in service.jobs() if JobState(job["jobState"]).is_active]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_job_runs(service, context, deferrable):
+    result = run_operator(CreateNotebookExecutionJobOperator(**arguments(deferrable=deferrable)), context)
+    assert result["job_state"] == "JOB_STATE_SUCCEEDED"
+    assert result["output_notebook_uri"] == f"gs://{BUCKET}/runs/{result['job_id']}/data_quality.ipynb"
+    assert result["status"]["code"] == 0
+    assert result["display_name"] == f"d.run_notebook {context['ti'].run_id}"
+    assert json.loads(json.dumps(result)) == result
+    executed = nbformat.read(service.object_path(result["output_notebook_uri"]), as_version=4)
+    assert any("image/png" in o.get("data", {}) for cell in executed.cells for o in cell.get("outputs", []))
+
+
+def test_links_and_reference_are_pushed_before_the_wait(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
+    with pytest.raises(TaskDeferred):
+        operator.execute(context)
+    pushed = context["ti"].pushed
+    reference = pushed["notebook_execution_job"]
+    name = JobName.parse(reference["name"])
+    assert {k: v for k, v in reference.items() if k != "name"} == {
+        "project_id": "emulator-project",
+        "location": LOCATION,
+        "gcs_output_uri": f"gs://{BUCKET}/runs",
+        "gcp_conn_id": "google_cloud_default",
+        "impersonation_chain": None,
+        "api_endpoint": None,
+    }
+    assert pushed["_link_NotebookExecutionLink"].endswith("execution-jobs?project=emulator-project")
+    assert pushed["_link_NotebookOutputLink"].endswith(f"/storage/browser/{BUCKET}/runs/{name.job_id}")
+    assert name.job_id in pushed["_link_NotebookLogsLink"]
+    operator.on_kill()
+    assert reference["name"] not in active_jobs(service)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_failing_notebook_fails_the_task(service, context, deferrable):
+    source = f"gs://{BUCKET}/notebooks/failing.ipynb"
+    operator = CreateNotebookExecutionJobOperator(**arguments(gcs_notebook_source=source, deferrable=deferrable))
+    with pytest.raises(JobFailed, match="KeyError") as error:
+        run_operator(operator, context)
+    assert not isinstance(error.value, AirflowFailException)  # a retry may do better
+    assert f"gs://{BUCKET}/runs/" in str(error.value)
+    executed = nbformat.read(next(service.object_path(f"gs://{BUCKET}/runs").glob("*/failing.ipynb")), as_version=4)
+    assert executed.cells[2].outputs[-1].ename == "KeyError"
+
+
+def test_a_machine_that_never_starts(service, context):
+    operator = CreateNotebookExecutionJobOperator(
+        **arguments(notebook_runtime_template_resource_name="fail-provisioning")
+    )
+    with pytest.raises(JobFailed, match="No executed notebook was written") as error:
+        operator.execute(context)
+    assert "<" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"direct_notebook_source": "notebooks/data_quality.ipynb"},
+        {"direct_notebook_source": str(NOTEBOOKS / "data_quality.ipynb")},
+        {"direct_notebook_source": json.loads((NOTEBOOKS / "data_quality.ipynb").read_text())},
+        {"direct_notebook_source": (NOTEBOOKS / "data_quality.ipynb").read_text()},
+        {"direct_notebook_source": (NOTEBOOKS / "data_quality.ipynb").read_bytes()},
+        {"dataform_repository_source": f"projects/emulator-project/locations/{LOCATION}/repositories/data-quality"},
+        {"gcs_notebook_source": {"uri": f"gs://{BUCKET}/notebooks/data_quality.ipynb"}},
+    ],
+    ids=["relative", "absolute", "dict", "text", "bytes", "dataform", "gcs"],
+)
+def test_sources(service, context, source, monkeypatch):
+    with DAG("d") as dag:
+        operator = CreateNotebookExecutionJobOperator(**{**arguments(gcs_notebook_source=None), **source})
+    monkeypatch.setattr(dag, "fileloc", str(CHECKOUT / "example_dags" / "a_dag.py"))
+    result = operator.execute(context)
+    name = "data_quality.ipynb" if "gcs_notebook_source" in source else "content.ipynb"
+    assert result["output_notebook_uri"].endswith(f"/{result['job_id']}/{name}")
+
+
+def test_braces_in_a_notebook_are_no_template(service, context):
+    cells = notebook("value = '{{ ds }}'\nassert len(value) == 8, value")
+    operator = CreateNotebookExecutionJobOperator(**arguments(gcs_notebook_source=None, direct_notebook_source=cells))
+    operator.render_template_fields({"ds": "2026-01-01"})
+    assert operator.execute(context)["job_state"] == "JOB_STATE_SUCCEEDED"
+
+
+def test_templates_are_rendered_before_the_rules_are_checked(service, context):
+    operator = CreateNotebookExecutionJobOperator(
+        **arguments(
+            gcs_notebook_source="gs://{{ bucket }}/notebooks/data_quality.ipynb",
+            labels={"day": "{{ ds }}"},
+            job_timeout="{{ 60 * 5 }}s",
+            location="{{ region }}",
+        )
+    )
+    operator.render_template_fields({"bucket": BUCKET, "ds": "2026-01-01", "region": LOCATION})
+    result = operator.execute(context)
+    (job,) = [job for job in service.jobs() if job["name"] == result["name"]]
+    assert (job["labels"], job["executionTimeout"]) == ({"day": "2026-01-01"}, "300s")
+
+
+BAD = {
+    "two sources": ({"direct_notebook_source": b"{}"}, "exactly one of gcs_notebook_source"),
+    "no source": ({"gcs_notebook_source": None}, "exactly one is required, none was given"),
+    "a label in capitals": ({"labels": {"Team": "a"}}, "labels: key 'Team' may hold lowercase"),
+    "a long display name": ({"display_name": "x" * 129}, "display_name: 'xxx.* has 129 characters; at most 128"),
+    "a typo in a URI": ({"gcs_notebook_source": "gs:/typo"}, "gcs_notebook_source: 'gs:/typo' is not of the form"),
+    "a negative timeout": ({"job_timeout": -5}, "job_timeout: -5 is -5 s; it must be at least 1 s"),
+    "an unknown location": ({"location": "the-moon"}, "location: 'the-moon' is not of the form us-central1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_known_to_be_bad_is_refused_at_parse_time(case):
+    changes, rule = BAD[case]
+    with pytest.raises(InvalidJob, match=rule):
+        CreateNotebookExecutionJobOperator(**arguments(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"labels": {"{{ 'Team' }}": "a"}}, "labels: key 'Team' may hold lowercase"),
+        ({"direct_notebook_source": "no-such.ipynb", "gcs_notebook_source": None}, "there is no such file"),
+        ({"direct_notebook_source": b"no json", "gcs_notebook_source": None}, "the notebook is not JSON"),
+        ({"notebook_runtime_template_resource_name": "not-found"}, "NOT_FOUND.*not-found"),
+    ],
+    ids=["template", "missing file", "not JSON", "unknown runtime template"],
+)
+def test_what_turns_out_to_be_bad_is_never_retried(service, context, changes, rule):
+    operator = CreateNotebookExecutionJobOperator(**arguments(**changes))
+    operator.render_template_fields({})
+    with pytest.raises(InvalidJob, match=rule) as error:
+        operator.execute(context)
+    assert isinstance(error.value, AirflowFailException)
+    assert not context["ti"].pushed
+
+
+def test_a_template_that_may_come_out_as_nothing_is_no_second_source():
+    CreateNotebookExecutionJobOperator(**arguments(direct_notebook_source="{{ none }}"))
+
+
+def test_a_try_submits_once(service, context):
+    operators = [CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING)) for _ in range(2)]
+    before = len(service.jobs())
+    for operator in operators:  # the second is the same try in another process, the first's having been killed
+        with pytest.raises(TaskDeferred):
+            operator.execute(context)
+    assert len(service.jobs()) == before + 1
+    operators[0].on_kill()
+
+
+def test_an_answer_that_was_lost_makes_no_second_job(service, context):
+    before = len(service.jobs())
+    service.fault("CreateNotebookExecutionJob", "UNAVAILABLE", times=2, drop_response=True)
+    CreateNotebookExecutionJobOperator(**arguments()).execute(context)
+    assert len(service.jobs()) == before + 1
+
+
+def test_the_api_mints_the_id_of_a_job_that_is_not_durable(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(durable=False, wait_for_completion=False))
+    assert operator.execute(context)["job_id"].isdigit()
+
+
+def test_an_id_of_ones_own_that_is_taken_is_an_error(service, context):
+    job_id = f"mine-{uuid.uuid4().hex[:8]}"
+    operator = CreateNotebookExecutionJobOperator(
+        **arguments(notebook_execution_job_id=job_id, wait_for_completion=False)
+    )
+    assert operator.execute(context)["job_id"] == job_id
+    with pytest.raises(ApiError, match="ALREADY_EXISTS"):
+        operator.execute(context)
+
+
+def test_not_waiting_returns_at_once(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(wait_for_completion=False, **SLEEPING))
+    result = operator.execute(context)
+    assert not JobState(result["job_state"]).is_terminal
+    operator.on_kill()
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("JOB_STATE_CANCELLED", JobCancelled),
+        ("JOB_STATE_EXPIRED", JobExpired),
+        ("JOB_STATE_PARTIALLY_SUCCEEDED", JobFailed),
+    ],
+)
+def test_other_ends(service, context, state, kind):
+    operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    service.force_state(JobName.parse(deferred.value.trigger.name).job_id, state)
+    event = run_trigger(deferred.value.trigger)
+    assert (event["outcome"], event["job_state"]) == ("finished", state)
+    with pytest.raises(kind, match=state):
+        operator.execute_complete(context, event)
+
+
+def test_partial_success_may_be_accepted(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, accept_partial_success=True, **SLEEPING))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    service.force_state(JobName.parse(deferred.value.trigger.name).job_id, "JOB_STATE_PARTIALLY_SUCCEEDED")
+    result = operator.execute_complete(context, run_trigger(deferred.value.trigger))
+    assert result["job_state"] == "JOB_STATE_PARTIALLY_SUCCEEDED"
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_deadline_stops_the_job(service, context, deferrable):
+    operator = CreateNotebookExecutionJobOperator(
+        **arguments(deferrable=deferrable, execution_timeout=timedelta(seconds=2), **SLEEPING)
+    )
+    with pytest.raises(JobTimeout, match="at the deadline"):
+        run_operator(operator, context)
+    assert context["ti"].pushed["notebook_execution_job"]["name"] not in active_jobs(service)
+
+
+def test_a_deleted_job_is_lost(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    NotebookExecutionJobHook().delete_notebook_execution_job(name=deferred.value.trigger.name)
+    event = run_trigger(deferred.value.trigger)
+    assert event["outcome"] == "lost"
+    with pytest.raises(JobLost):
+        operator.execute_complete(context, event)
+
+
+def test_a_refused_look_ends_the_wait_and_stops_the_job(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    service.fault("GetNotebookExecutionJob", "PERMISSION_DENIED")
+    event = run_trigger(deferred.value.trigger)
+    service.reset()
+    assert event["outcome"] == "error"
+    with pytest.raises(NotebookExecutionJobError, match="PERMISSION_DENIED"):
+        operator.execute_complete(context, event)
+    assert deferred.value.trigger.name not in active_jobs(service)
+
+
+@pytest.mark.parametrize("event", [None, {}, {"outcome": "finished"}])
+def test_an_unusable_event_is_an_error(service, context, event):
+    with pytest.raises(NotebookExecutionJobError, match="no usable event"):
+        CreateNotebookExecutionJobOperator(**arguments()).execute_complete(context, event)
+
+
+def test_a_job_is_stopped_where_the_task_fails_after_the_submit(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
+    context["ti"].xcom_push = None
+    with pytest.raises(TypeError):
+        operator.execute(context)
+    assert operator._job_name not in active_jobs(service)
+
+
+def test_cancel_on_kill_can_be_turned_off(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, cancel_on_kill=False, **SLEEPING))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    name = deferred.value.trigger.name
+    operator.on_kill()
+    asyncio.run(deferred.value.trigger.on_kill())
+    assert name in active_jobs(service)
+    NotebookExecutionJobHook().cancel_notebook_execution_job(name=name)
+
+
+def test_a_killed_trigger_stops_its_job_even_where_it_is_cut_short(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    service.fault("ListOperations", delay=2.0, times=1)
+
+    async def kill() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(deferred.value.trigger.on_kill(), 0.5)
+
+    asyncio.run(kill())
+    wait_until(lambda: deferred.value.trigger.name not in active_jobs(service), timeout=20, what="the job stopped")
+
+
+def test_get_list_and_delete(service, context):
+    name = CreateNotebookExecutionJobOperator(
+        **arguments(display_name="findable", wait_for_completion=False, **SLEEPING)
+    ).execute(context)["name"]
+    read = GetNotebookExecutionJobOperator(task_id="get", notebook_execution_job=name).execute(context)
+    assert (read["name"], read["output_notebook_uri"]) == (name, None)
+    by_id = GetNotebookExecutionJobOperator(
+        task_id="get", notebook_execution_job=read["job_id"], location=LOCATION
+    ).execute(context)
+    assert by_id["name"] == name
+    listed = ListNotebookExecutionJobsOperator(
+        task_id="list", location=LOCATION, filter='displayName="findable"', max_results=1
+    ).execute(context)
+    assert [job["name"] for job in listed] == [name]
+    delete = DeleteNotebookExecutionJobOperator(task_id="delete", notebook_execution_job=name)
+    delete.execute(context)
+    with pytest.raises(JobLost):
+        delete.execute(context)
+    DeleteNotebookExecutionJobOperator(task_id="delete", notebook_execution_job=name, ignore_if_missing=True).execute(
+        context
+    )
+    with pytest.raises(InvalidJob, match="location: required"):
+        ListNotebookExecutionJobsOperator(task_id="list").execute(context)
+
+
+# --- the sensor ---
+
+
+def submit(hook, **changes) -> str:
+    return hook.create_notebook_execution_job(job=api_job(**changes), location=LOCATION)
+
+
+def sensor(**changes):
+    return NotebookExecutionJobSensor(**{"task_id": "wait", "poke_interval": 0.2, "timeout": 60, **changes})
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_the_sensor_returns_what_the_operator_would(hook, context, deferrable):
+    name = submit(hook)
+    result = run_operator(sensor(notebook_execution_job=name, deferrable=deferrable), context)
+    assert (result["name"], result["job_state"]) == (name, "JOB_STATE_SUCCEEDED")
+    assert result["output_notebook_uri"]
+    assert context["ti"].pushed["notebook_execution_job"]["name"] == name
+
+
+def test_the_sensor_takes_a_bare_id(hook, context):
+    job_id = JobName.parse(submit(hook)).job_id
+    result = run_operator(sensor(notebook_execution_job=job_id, location=LOCATION, deferrable=True), context)
+    assert result["job_id"] == job_id
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_the_sensor_fails_once_and_for_all_with_the_job(hook, context, deferrable):
+    name = submit(hook, gcs_notebook_source={"uri": f"gs://{BUCKET}/notebooks/failing.ipynb"})
+    with pytest.raises(JobFailed, match="KeyError") as error:
+        run_operator(sensor(notebook_execution_job=name, deferrable=deferrable), context)
+    assert isinstance(error.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_the_sensors_timeout_leaves_the_job_alone(hook, service, context, deferrable):
+    content = json.dumps(SLEEPING["direct_notebook_source"]).encode()
+    name = submit(hook, gcs_notebook_source=None, direct_notebook_source={"content": content})
+    with pytest.raises(AirflowSensorTimeout):
+        run_operator(sensor(notebook_execution_job=name, deferrable=deferrable, timeout=1), context)
+    assert name in active_jobs(service)
+    hook.cancel_notebook_execution_job(name=name)
+
+
+def test_bad_weather_is_no_failed_poke(hook, service, context, monkeypatch):
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.notebook_execution_job.RETRY_TOTAL", 0.5)
+    name = submit(hook)
+    service.fault("GetNotebookExecutionJob", "UNAVAILABLE", times=3)
+    assert not sensor(notebook_execution_job=name).poke(context).is_done
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_the_sensor_waits_for_what_a_schedule_launches(hook, context, deferrable):
+    schedule = f"projects/emulator-project/locations/{LOCATION}/schedules/{uuid.uuid4().int % 10**12}"
+    submit(hook, schedule_resource_name=schedule)
+    context["dag_run"].data_interval_start = None
+    context["dag_run"].start_date += timedelta(seconds=1)
+    waiting = sensor(schedule=schedule.rpartition("/")[2], location=LOCATION, deferrable=deferrable)
+    assert not waiting.poke(context).is_done  # the job is older than the run
+    time.sleep(1.1)
+    name = submit(hook, schedule_resource_name=schedule)
+    assert run_operator(waiting, context)["name"] == name
+
+
+def test_a_schedule_that_launches_nothing_times_out(service):
+    trigger = ScheduledNotebookExecutionJobTrigger(
+        "no-such-schedule", created_after=0.0, location=LOCATION, poll_interval=0.1, end_time=time.time() + 0.5
+    )
+    assert run_trigger(trigger)["outcome"] == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({}, "notebook_execution_job, schedule: exactly one is required"),
+        ({"notebook_execution_job": "j", "schedule": "s"}, "exactly one is required"),
+        ({"schedule": "s"}, "location: required with schedule"),
+    ],
+)
+def test_the_sensor_says_what_it_needs(changes, rule):
+    with pytest.raises(InvalidJob, match=rule):
+        sensor(**changes)
+
+
+def test_a_missing_connection_is_an_event_and_no_orphan(service, monkeypatch):
+    trigger = NotebookExecutionJobTrigger("projects/p/locations/us-central1/notebookExecutionJobs/j", "no-such-conn")
+    event = run_trigger(trigger)
+    assert event["outcome"] == "error"
+    assert "no-such-conn" in event["message"]
+
+
+def test_the_states_that_the_emulator_gave_are_the_jobs(hook, service):
+    name = submit(hook)
+    seen = []
+    wait_until(
+        lambda: (
+            (state := state_of(hook.get_notebook_execution_job(name=name))),
+            state in seen or seen.append(state),
+            state.is_terminal,
+        )[2],
+        timeout=60,
+        what="the end",
+        interval=0.02,
+    )
+    assert seen[-2:] == [JobState.RUNNING, JobState.SUCCEEDED]
