@@ -110,6 +110,12 @@ class EmulatorProcess:
             .get("notebookExecutionJobs", [])
         )
 
+    def delete_active_jobs(self) -> None:
+        """Delete the jobs that have not ended, so that they take nobody's turn."""
+        for job in self.jobs():
+            if "status" not in job:
+                httpx.delete(f"{self.rest_url}/v1/{job['name']}", timeout=30).raise_for_status()
+
     def object_path(self, uri: str) -> Path:
         """The file that holds an object."""
         return self.data_dir / "cloudstorage" / uri.removeprefix("gs://")

@@ -7,10 +7,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
-from google.api_core.exceptions import InvalidArgument, from_grpc_status
+from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, from_grpc_status
 from grpc import StatusCode
 
 T = TypeVar("T")
@@ -112,7 +113,8 @@ class Faults:
             if fault.code is None:
                 continue
             if fault.drop_response:
-                call()
+                with suppress(GoogleAPICallError):  # an error is an answer too, and lost
+                    call()
             raise from_grpc_status(StatusCode[fault.code], f"Fault injected into {rpc}: {fault.code}.")
         return call()
 

@@ -410,7 +410,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         :raises NotebookExecutionJobError: where it cannot be read
         """
         try:
-            content: bytes = storage.Blob.from_string(uri, client=self._storage()).download_as_bytes()
+            content: bytes = storage.Blob.from_uri(uri, client=self._storage()).download_as_bytes()
         except Exception as error:
             raise NotebookExecutionJobError(f"Could not read {uri}: {error}") from error
         return content

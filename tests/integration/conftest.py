@@ -23,6 +23,7 @@ def service(emulator: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> Itera
     emulator.reset()
     yield emulator
     emulator.reset()
+    emulator.delete_active_jobs()
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The emulator: both transports, the engine, sources, faults, command line, and gcloud."""
