@@ -87,11 +87,12 @@ class NotebookExecutionJobSpec:
         if problems := self.problems():
             raise InvalidJob(problems)
 
-    def problems(self, *, unknown: Collection[str] = ()) -> list[str]:
+    def problems(self, *, unknown: Collection[str] = (), reading: bool = True) -> list[str]:
         """All broken rules.
 
         :param unknown: fields whose value is not known yet (a template not yet rendered): they count as given,
             nothing else is said about them
+        :param reading: whether to read `direct_notebook_source`
         """
         given = {f.name for f in fields(self) if getattr(self, f.name) is not None} | set(unknown)
         found = [
@@ -101,7 +102,8 @@ class NotebookExecutionJobSpec:
         ]
         for group in (SOURCES, ENVIRONMENTS, IDENTITIES):
             found += _exactly_one(group, given, unknown)
-        for name in [f.name for f in fields(self) if f.name in given and f.name not in unknown]:
+        judged = given - set(unknown) - (set() if reading else {"direct_notebook_source"})
+        for name in [f.name for f in fields(self) if f.name in judged]:
             found += [f"{name}: {problem}" for problem in _RULES[name](getattr(self, name))]
         found += self._problems_between_fields(unknown)
         return found

@@ -249,9 +249,7 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
         unknown = {f.name for f in fields(spec) if _is_templated(getattr(spec, f.name))}
         if self.display_name is None:
             unknown.add("display_name")
-        if self.direct_notebook_source is not None:
-            unknown.add("direct_notebook_source")  # reading notebooks while parsing is what DAGs must not do
-        if problems := spec.problems(unknown=unknown):
+        if problems := spec.problems(unknown=unknown, reading=False):  # parsing a DAG reads no files
             raise InvalidJob(problems)
 
     def _spec(self, **changes: Any) -> NotebookExecutionJobSpec:
@@ -281,7 +279,7 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
         source = _untemplated(self.direct_notebook_source)  # again: an XComArg may have come out as a notebook
         if not isinstance(source, str):
             return source
-        folder = Path(self.dag.fileloc).parent if self.dag and self.dag.fileloc else Path()
+        folder = Path(self.dag.fileloc).parent if self.has_dag() else Path()
         return folder / source
 
     def _push_job(self, context: Context) -> None:
@@ -433,7 +431,7 @@ def _is_templated(value: Any) -> bool:
     if isinstance(value, str):
         return "{{" in value or "{%" in value
     if isinstance(value, Mapping):
-        return any(_is_templated(part) for pair in value.items() for part in pair)
+        return any(_is_templated(part) for part in value.values())  # Airflow renders no keys
     if isinstance(value, (list, tuple)):
         return any(_is_templated(part) for part in value)
     return not isinstance(value, (int, float, bytes, timedelta, type(None)))

@@ -201,7 +201,7 @@ def test_what_is_known_to_be_bad_is_refused_at_parse_time(case):
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"labels": {"{{ 'Team' }}": "a"}}, "labels: key 'Team' may hold lowercase"),
+        ({"labels": {"team": "{{ 'A' }}"}}, "labels: value 'A' may hold lowercase"),
         ({"direct_notebook_source": "no-such.ipynb", "gcs_notebook_source": None}, "there is no such file"),
         ({"direct_notebook_source": b"no json", "gcs_notebook_source": None}, "the notebook is not JSON"),
         ({"notebook_runtime_template_resource_name": "not-found"}, "NOT_FOUND.*not-found"),
