@@ -8,6 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # A venv that happens to be active must not be installed into.
 unexport VIRTUAL_ENV
 export UV_PYTHON_DOWNLOADS := never
+# On a terminal uv shows its progress; in a log its list of packages would hide everything else.
+QUIETLY := $(shell test -t 2 || echo --quiet)
 
 .PHONY: help demo test lint unit integration system constraints clean
 
@@ -19,7 +21,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 to 3.13 is needed, this is " + sys.version.split()[0]) if not (3, 10) <= sys.version_info[:2] <= (3, 13) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
+	@echo "== installing Airflow, Google's clients and the emulator"
+	@$(BIN)/uv pip install $(QUIETLY) --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
 demo: $(VENV)/installed  ## run an example DAG on the emulator; NOTEBOOK=failing.ipynb for one that fails

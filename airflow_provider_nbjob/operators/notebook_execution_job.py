@@ -119,6 +119,8 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
     :param durable: compute the job's id, so that a create whose answer was lost is not performed twice; false lets
         the API mint the id
     :param accept_partial_success: take PARTIALLY_SUCCEEDED for a success
+    :param multiple_outputs: push each part of the result under a key of its own too, so that
+        ``task.output["output_notebook_uri"]`` works
     :return: the result, see `JobResult.to_xcom`
     :raises InvalidJob: for bad input; never retried
     :raises JobFailed: and `JobCancelled`, `JobExpired`, `JobTimeout`, `JobLost`, by the way the job ended
@@ -170,9 +172,10 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
         cancel_on_kill: bool = True,
         durable: bool = True,
         accept_partial_success: bool = False,
+        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.gcs_notebook_source = gcs_notebook_source
         self.direct_notebook_source = _untemplated(direct_notebook_source)
         self.dataform_repository_source = dataform_repository_source
@@ -336,13 +339,14 @@ class GetNotebookExecutionJobOperator(_JobOperator):
     """Read a job, whatever its state.
 
     :param notebook_execution_job: resource name, or bare id with `location`
+    :param multiple_outputs: as for `CreateNotebookExecutionJobOperator`
     :return: the result, see `JobResult.to_xcom`
     """
 
     template_fields: Sequence[str] = (*_JobOperator.template_fields, "notebook_execution_job")
 
-    def __init__(self, *, notebook_execution_job: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, notebook_execution_job: str, multiple_outputs: bool = True, **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.notebook_execution_job = notebook_execution_job
 
     def execute(self, context: Context) -> dict[str, Any]:

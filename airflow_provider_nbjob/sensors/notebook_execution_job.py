@@ -45,6 +45,7 @@ class NotebookExecutionJobSensor(BaseSensorOperator):
     :param accept_partial_success: take PARTIALLY_SUCCEEDED for a success
     :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``
     :param gcp_conn_id: see `NotebookExecutionJobHook`, as for `impersonation_chain` and `api_endpoint`
+    :param multiple_outputs: push each part of the result under a key of its own too
     :return: the result, see `JobResult.to_xcom`
     """
 
@@ -74,9 +75,10 @@ class NotebookExecutionJobSensor(BaseSensorOperator):
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
         api_endpoint: str | None = None,
+        multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.notebook_execution_job = notebook_execution_job
         self.schedule = schedule
         self.created_after = created_after

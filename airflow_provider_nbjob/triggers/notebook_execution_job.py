@@ -6,9 +6,11 @@ The one synchronous hook is called through a thread, so nothing blocks the event
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
@@ -17,6 +19,11 @@ from airflow_provider_nbjob.job import state_of
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import Look, NotebookExecutionJobHook
+
+# An event must not overtake the end of the worker process that deferred: Airflow 3.3.2 notices that end up to
+# `[workers] min_heartbeat_interval` seconds late, and its scheduler fails a task that runs again by then ("Executor
+# reported that the task instance finished with state success, but the task instance's state attribute is running").
+SETTLE_INTERVALS = 1.3
 
 # Stops under way: Airflow 3.3 gives `on_kill` one second, and asyncio keeps only weak references to its tasks.
 _stopping: set[asyncio.Task[None]] = set()
@@ -71,7 +78,10 @@ class NotebookExecutionJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
-        yield TriggerEvent(await self._wait())
+        settled = time.monotonic() + SETTLE_INTERVALS * conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+        event = await self._wait()
+        await asyncio.sleep(max(0.0, settled - time.monotonic()))
+        yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
         """Stop the job; the stop goes on in its thread where Airflow cuts this method short."""

@@ -20,6 +20,9 @@ def service(emulator: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> Itera
     """The emulator, with its variables set and without the faults of an earlier test."""
     for name, value in emulator.exports.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv(
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0"
+    )  # no worker whose end a trigger must not overtake
     emulator.reset()
     yield emulator
     emulator.reset()

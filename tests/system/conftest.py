@@ -1,0 +1,17 @@
+"""One real Airflow, with the example DAGs, for all system tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import CHECKOUT, EmulatorProcess
+from tests.system.stack import Airflow
+
+
+@pytest.fixture(scope="session")
+def airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    home = tmp_path_factory.mktemp("airflow") / "home"
+    with Airflow(home, CHECKOUT / "example_dags", emulator.exports) as running:
+        yield running

@@ -1,0 +1,109 @@
+"""Every example DAG, in a real Airflow and through `airflow dags test`, with what comes back by Airflow's REST API."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import nbformat
+import pytest
+
+from tests.conftest import BUCKET, CHECKOUT
+
+EXAMPLES = sorted(path.stem for path in (CHECKOUT / "example_dags").glob("example_*.py"))
+
+
+def run_to_success(airflow, dag_id: str, conf: dict | None = None) -> str:
+    run_id = airflow.trigger(dag_id, conf)
+    state = airflow.wait_for_run(dag_id, run_id)
+    states = {(ti["task_id"], ti["map_index"]): ti["state"] for ti in airflow.task_instances(dag_id, run_id)}
+    assert state == "success", states
+    assert set(states.values()) == {"success"}
+    return run_id
+
+
+def test_there_are_examples():
+    assert {"example_notebook_job", "example_notebook_sources", "example_notebook_sensor"} < set(EXAMPLES)
+
+
+def test_a_deferred_job_and_its_result(airflow, emulator):
+    run_id = run_to_success(airflow, "example_notebook_job")
+    result = airflow.xcom("example_notebook_job", run_id, "run_notebook")
+    assert result["job_state"] == "JOB_STATE_SUCCEEDED"
+    assert airflow.xcom("example_notebook_job", run_id, "report") == result["output_notebook_uri"]
+    executed = nbformat.read(emulator.object_path(result["output_notebook_uri"]), as_version=4)
+    assert any("image/png" in o.get("data", {}) for cell in executed.cells for o in cell.get("outputs", []))
+    reference = airflow.xcom("example_notebook_job", run_id, "run_notebook", key="notebook_execution_job")
+    assert reference["name"] == result["name"]
+    log = airflow.log("example_notebook_job", run_id, "run_notebook")
+    assert "is JOB_STATE_SUCCEEDED" in log  # from the triggerer
+    assert f"Executed notebook: {result['output_notebook_uri']}" in log  # from the worker
+
+
+def test_links_on_the_task_page(airflow):
+    run_id = run_to_success(airflow, "example_notebook_job")
+    path = f"dags/example_notebook_job/dagRuns/{run_id}/taskInstances/run_notebook/links"
+    links = airflow.request("GET", path)["extra_links"]
+    job_id = airflow.xcom("example_notebook_job", run_id, "run_notebook")["job_id"]
+    assert links["Notebook executions"].startswith("https://console.cloud.google.com/vertex-ai/colab/execution-jobs")
+    assert links["Notebook output"].endswith(f"/{BUCKET}/runs/{job_id}")
+    assert job_id in links["Notebook logs"]
+
+
+def test_a_notebook_that_fails(airflow):
+    run_id = airflow.trigger("example_notebook_job", {"notebook": "failing.ipynb"})
+    assert airflow.wait_for_run("example_notebook_job", run_id) == "failed"
+    states = {ti["task_id"]: ti["state"] for ti in airflow.task_instances("example_notebook_job", run_id)}
+    assert states == {"run_notebook": "failed", "report": "upstream_failed"}
+    log = airflow.log("example_notebook_job", run_id, "run_notebook")
+    assert "Cell 3 raised KeyError: 'west'" in log
+    assert 'rows["north"]' not in log  # no notebook content at INFO
+
+
+def test_direct_and_dataform_sources(airflow):
+    run_id = run_to_success(airflow, "example_notebook_sources")
+    for task_id in ("direct", "dataform"):
+        uri = airflow.xcom("example_notebook_sources", run_id, task_id)["output_notebook_uri"]
+        assert uri.endswith("/content.ipynb")
+
+
+def test_the_sensor_in_all_its_modes(airflow):
+    run_id = run_to_success(airflow, "example_notebook_sensor")
+    submitted = airflow.xcom("example_notebook_sensor", run_id, "submit")["name"]
+    for task_id in ("poke", "reschedule", "deferrable"):
+        result = airflow.xcom("example_notebook_sensor", run_id, task_id)
+        assert (result["name"], result["job_state"]) == (submitted, "JOB_STATE_SUCCEEDED")
+
+
+def test_mapped_notebooks(airflow):
+    run_id = run_to_success(airflow, "example_mapped_notebooks")
+    results = [airflow.xcom("example_mapped_notebooks", run_id, "notebooks", map_index=index) for index in (0, 1)]
+    outputs = airflow.xcom("example_mapped_notebooks", run_id, "gather")
+    assert outputs == {result["job_id"]: result["output_notebook_uri"] for result in results}
+    assert len(outputs) == 2
+
+
+@pytest.mark.parametrize("dag_id", EXAMPLES)
+def test_each_example_through_dags_test(airflow, dag_id):
+    run = subprocess.run(["airflow", "dags", "test", dag_id], env=airflow.environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+
+
+def test_airflow_knows_the_provider(airflow):
+    def command(*arguments: str) -> list[dict]:
+        run = subprocess.run(
+            ["airflow", "providers", *arguments, "-o", "json"],
+            env=airflow.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return json.loads(run.stdout[run.stdout.index("[") :])
+
+    listed = {provider["package_name"]: provider for provider in command("list")}
+    assert listed["airflow-provider-nbjob"]["version"]
+    assert command("get", "airflow-provider-nbjob")
+    links = {row["extra_link_class_name"] for row in command("links")}
+    assert "airflow_provider_nbjob.links.notebook_execution_job.NotebookLogsLink" in links
+    triggers = {row["trigger"] for row in command("triggers")}
+    assert "airflow_provider_nbjob.triggers.notebook_execution_job.NotebookExecutionJobTrigger" in triggers
