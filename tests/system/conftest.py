@@ -15,3 +15,11 @@ def airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory)
     home = tmp_path_factory.mktemp("airflow") / "home"
     with Airflow(home, CHECKOUT / "example_dags", emulator.exports) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def idle_airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
+    """One of which no process runs: `airflow dags test` runs a DAG itself, and a scheduler would run it too."""
+    idle = Airflow(tmp_path_factory.mktemp("idle") / "home", CHECKOUT / "example_dags", emulator.exports)
+    idle.command("db", "migrate")
+    return idle

@@ -73,7 +73,7 @@ class Airflow:
 
     def __enter__(self) -> Airflow:
         try:
-            subprocess.run(["airflow", "db", "migrate"], env=self.environment, check=True, capture_output=True)
+            self.command("db", "migrate")
             for component in COMPONENTS:
                 self.start(component)
             wait_until(self._is_healthy, timeout=120, what="a healthy Airflow", interval=1)
@@ -86,6 +86,12 @@ class Airflow:
         for component in reversed(list(self.processes)):
             self.stop(component)
         self._api.close()
+
+    def command(self, *arguments: str) -> str:
+        """Run `airflow` with arguments; what it prints. Its exit status must be 0."""
+        run = subprocess.run(["airflow", *arguments], env=self.environment, capture_output=True, text=True)
+        assert run.returncode == 0, f"airflow {' '.join(arguments)}:\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
+        return run.stdout
 
     def start(self, component: str, name: str | None = None) -> None:
         """Start a component, under a name of its own where there are several."""
