@@ -203,7 +203,8 @@ def _condition(column: str, operator: str, value: str) -> tuple[str, list[Any]]:
     if operator == "=~":
         return f"regexp(?, {column})", [value]
     if column == "schedule":  # by its id or by its name
-        clause, values = "(schedule = ? OR schedule LIKE ?)", [value, f"%/schedules/{value}"]
+        tail = f"/schedules/{value}"
+        clause, values = "(schedule = ? OR substr(schedule, -length(?)) = ?)", [value, tail, tail]
     else:
         clause, values = f"{column} = ?", [value]
     return (clause if operator == "=" else f"NOT {clause}"), list(values)

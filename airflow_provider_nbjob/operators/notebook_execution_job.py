@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
-from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from airflow_provider_nbjob.exceptions import (
 )
 from airflow_provider_nbjob.failures import never_retried
 from airflow_provider_nbjob.job import JobName, JobResult, job_id_for
+from airflow_provider_nbjob.lazy_hook import LazyHook
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
 from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX, NotebookExecutionJobSpec
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
@@ -32,13 +33,11 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecu
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-
 # Airflow kills a worker 5 s after it asked it to stop; a cancelled job gets less than that before it is deleted.
 KILL_GRACE = 2.0
 
 
-class _JobOperator(BaseOperator):
+class _JobOperator(LazyHook, BaseOperator):
     """What all operators of this module share: the way to the API.
 
     :param location: region, such as ``us-central1``
@@ -72,17 +71,6 @@ class _JobOperator(BaseOperator):
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self.api_endpoint = api_endpoint
-
-    @cached_property
-    def hook(self) -> NotebookExecutionJobHook:
-        """The hook, made when it is first used."""
-        from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-
-        return NotebookExecutionJobHook(
-            gcp_conn_id=self.gcp_conn_id,
-            impersonation_chain=self.impersonation_chain,
-            api_endpoint=self.api_endpoint,
-        )
 
 
 class CreateNotebookExecutionJobOperator(_JobOperator):
@@ -392,7 +380,7 @@ class ListNotebookExecutionJobsOperator(_JobOperator):
             order_by=self.order_by,
             page_size=self.max_results,
         )
-        return [JobResult.from_job(job).to_xcom() for job, _ in zip(jobs, range(self.max_results), strict=False)]
+        return [JobResult.from_job(job).to_xcom() for job in islice(jobs, self.max_results)]
 
 
 class DeleteNotebookExecutionJobOperator(_JobOperator):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, conf
@@ -18,6 +17,7 @@ from airflow_provider_nbjob.exceptions import (
 )
 from airflow_provider_nbjob.failures import never_retried
 from airflow_provider_nbjob.job import JobName, state_of
+from airflow_provider_nbjob.lazy_hook import LazyHook
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
 from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
@@ -27,10 +27,8 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
-
-class NotebookExecutionJobSensor(BaseSensorOperator):
+class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
     """Wait until a job has ended, and fail where it is no success. The job is never stopped from here.
 
     Exactly one of `notebook_execution_job` and `schedule` is given. A job that ended without success fails the
@@ -94,17 +92,6 @@ class NotebookExecutionJobSensor(BaseSensorOperator):
             raise InvalidJob("notebook_execution_job, schedule: exactly one is required")
         if schedule is not None and location is None:
             raise InvalidJob("location: required with schedule")
-
-    @cached_property
-    def hook(self) -> NotebookExecutionJobHook:
-        """The hook, made when it is first used."""
-        from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-
-        return NotebookExecutionJobHook(
-            gcp_conn_id=self.gcp_conn_id,
-            impersonation_chain=self.impersonation_chain,
-            api_endpoint=self.api_endpoint,
-        )
 
     def execute(self, context: Context) -> Any:
         """Poke until the job has ended; or look once, and wait in the triggerer."""

@@ -16,9 +16,10 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_nbjob.exceptions import JobLost, JobTimeout
 from airflow_provider_nbjob.job import state_of
+from airflow_provider_nbjob.lazy_hook import LazyHook
 
 if TYPE_CHECKING:
-    from airflow_provider_nbjob.hooks.notebook_execution_job import Look, NotebookExecutionJobHook
+    from airflow_provider_nbjob.hooks.notebook_execution_job import Look
 
 # An event must not overtake the end of the worker process that deferred: Airflow 3.3.2 notices that end up to
 # `[workers] min_heartbeat_interval` seconds late, and its scheduler fails a task that runs again by then ("Executor
@@ -29,7 +30,7 @@ SETTLE_INTERVALS = 1.3
 _stopping: set[asyncio.Task[None]] = set()
 
 
-class NotebookExecutionJobTrigger(BaseTrigger):
+class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
     """Fires once, when a job has ended, is gone, or was not finished in time.
 
     The event's payload is ``{"name", "job_state", "outcome", "message"}``: `outcome` is ``"finished"`` (then
@@ -95,8 +96,7 @@ class NotebookExecutionJobTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         event: dict[str, Any] = {"name": self.name, "job_state": None, "outcome": "finished", "message": ""}
         try:
-            hook = await _in_thread(self._hook)
-            looks = self._looks(hook)
+            looks = await _in_thread(self._looks)
             while (look := await _in_thread(next, looks)).pause is not None:
                 await asyncio.sleep(look.pause)
         except JobTimeout as error:
@@ -108,23 +108,14 @@ class NotebookExecutionJobTrigger(BaseTrigger):
             return {**event, "outcome": "error", "message": str(error)}
         return {**event, "name": look.job.name, "job_state": str(state_of(look.job))}
 
-    def _hook(self) -> NotebookExecutionJobHook:
-        from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-
-        return NotebookExecutionJobHook(
-            gcp_conn_id=self.gcp_conn_id,
-            impersonation_chain=self.impersonation_chain,
-            api_endpoint=self.api_endpoint,
-        )
-
-    def _looks(self, hook: NotebookExecutionJobHook) -> Iterator[Look]:
-        return hook.follow_notebook_execution_job(
+    def _looks(self) -> Iterator[Look]:
+        return self.hook.follow_notebook_execution_job(
             name=self.name, poll_interval=self.poll_interval, end_time=self.end_time
         )
 
     def _stop(self) -> None:
         self.log.info("The task was ended while it waited, so notebook job %s is stopped", self.name)
-        self._hook().cancel_notebook_execution_job(name=self.name)
+        self.hook.cancel_notebook_execution_job(name=self.name)
 
 
 class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
@@ -156,8 +147,8 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
         }
         return path, {**kwargs, **schedule}
 
-    def _looks(self, hook: NotebookExecutionJobHook) -> Iterator[Look]:
-        return hook.follow_schedule(
+    def _looks(self) -> Iterator[Look]:
+        return self.hook.follow_schedule(
             schedule=self.name,
             created_after=self.created_after,
             location=self.location,
