@@ -42,7 +42,9 @@ class _Run:
     """A job on its way: from its turn in the queue to its end."""
 
     name: str
+    is_started: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
     process: subprocess.Popen[bytes] | None = None
 
 
@@ -58,8 +60,8 @@ class Engine:
     ) -> None:
         self.cleanup_delay = cleanup_delay
         self._store, self._storage, self._data_dir = store, storage, data_dir
-        self._queue: queue.Queue[str | None] = queue.Queue()
-        self._runs: dict[str, _Run] = {}
+        self._queue: queue.Queue[_Run | None] = queue.Queue()
+        self._runs: dict[str, _Run] = {}  # those that wait, and those that run
         self._pinned: set[str] = set()
         self._lock = threading.Lock()
         self._fail_what_was_interrupted()
@@ -73,7 +75,10 @@ class Engine:
 
     def submit(self, name: str) -> None:
         """Have a job wait for its turn."""
-        self._queue.put(name)
+        run = _Run(name)
+        with self._lock:
+            self._runs[name] = run
+        self._queue.put(run)
 
     def stop(self) -> None:
         """Stop all runs, and their processes; their jobs stay as they are in the store."""
@@ -86,6 +91,14 @@ class Engine:
         for thread in self._threads:
             thread.join(15)
 
+    def forget(self, name: str) -> None:
+        """Stop the run of a deleted job; another job may have its name from now on."""
+        with self._lock:
+            self._pinned.discard(name)
+            run = self._runs.pop(name, None)
+        if run:
+            self._stop_run(run)
+
     def interrupt(self, name: str) -> None:
         """Stop the run of a job, where it has one; its processes are gone when this returns."""
         with self._lock:
@@ -97,7 +110,8 @@ class Engine:
         """Cancel a job that has not ended: CANCELLING, and CANCELLED once its processes are gone."""
         with self._lock:
             self._pinned.discard(name)
-            is_running = name in self._runs
+            run = self._runs.get(name)
+            is_running = run is not None and run.is_started
         if is_running and self._advance(name, JobState.CANCELLING):
             threading.Thread(target=self._finish_cancel, args=(name,), daemon=True).start()
         else:
@@ -137,27 +151,32 @@ class Engine:
         self.interrupt(name)
         self.end(name, JobState.CANCELLED, code_pb2.CANCELLED, "The job was cancelled.")
 
-    @staticmethod
-    def _stop_run(run: _Run) -> None:
-        run.stopped.set()
+    def _stop_run(self, run: _Run) -> None:
+        with self._lock:
+            run.stopped.set()
+            is_started = run.is_started
         if run.process:
             kill_tree(run.process.pid)
+        if is_started:
+            run.ended.wait(15)
 
     # --- one job ---
 
     def _work(self) -> None:
-        while (name := self._queue.get()) is not None:
-            run = _Run(name)
+        while (run := self._queue.get()) is not None:
             with self._lock:
-                self._runs[name] = run
+                run.is_started = not run.stopped.is_set()
             try:
-                self._run(run)
+                if run.is_started:
+                    self._run(run)
             except Exception:
-                log.exception("Job %s could not be run", name)
-                self.end(name, JobState.FAILED, code_pb2.INTERNAL, "The emulator failed; see its log.")
+                log.exception("Job %s could not be run", run.name)
+                self.end(run.name, JobState.FAILED, code_pb2.INTERNAL, "The emulator failed; see its log.")
             finally:
                 with self._lock:
-                    del self._runs[name]
+                    if self._runs.get(run.name) is run:
+                        del self._runs[run.name]
+                run.ended.set()
 
     def _run(self, run: _Run) -> None:
         job = self._store.get(run.name)

@@ -58,7 +58,8 @@ class Fault:
         fault = cls(**{"rpc": "", **body})
         rules = {
             "rpc": fault.rpc == "*" or fault.rpc in RPCS,
-            "code": fault.code is None or (fault.code in StatusCode.__members__ and fault.code != "OK"),
+            "code": fault.code is None
+            or (isinstance(fault.code, str) and fault.code in StatusCode.__members__ and fault.code != "OK"),
             "times": fault.times is None or (isinstance(fault.times, int) and _is_number(fault.times, 1, 10**9)),
             "probability": _is_number(fault.probability, 0, 1),
             "drop_response": isinstance(fault.drop_response, bool),

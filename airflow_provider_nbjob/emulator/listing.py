@@ -101,7 +101,7 @@ def page_token(last: list[Any], request: list[str]) -> str:
     return base64.urlsafe_b64encode(json.dumps([last, request]).encode()).decode()
 
 
-def parse_page_token(token: str, request: list[str]) -> list[Any] | None:
+def parse_page_token(token: str, request: list[str], keys: int) -> list[Any] | None:
     """The sort key that a token continues after, `None` for the first page.
 
     :raises InvalidArgument: for a token that is none of ours, or belongs to another request
@@ -114,4 +114,6 @@ def parse_page_token(token: str, request: list[str]) -> list[Any] | None:
         raise InvalidArgument("Invalid page_token.") from None
     if of != request:
         raise InvalidArgument("Invalid page_token: it belongs to a request with another filter or order.")
-    return list(last)
+    if not isinstance(last, list) or len(last) != keys or not all(isinstance(key, (int, str)) for key in last):
+        raise InvalidArgument("Invalid page_token.")
+    return last

@@ -78,7 +78,7 @@ def make_app(methods: Mapping[str, Method], service: NotebookService, faults: Fa
         body = await request.body()
         return await run_in_threadpool(_answer, lambda: _own(service, faults, request, body))
 
-    verbs = ["GET", "POST", "DELETE"]
+    verbs = ["GET", "POST", "DELETE", "PUT", "PATCH"]
     return Starlette(
         routes=[
             Route("/emulator/{path:path}", own, methods=verbs),
@@ -139,6 +139,8 @@ def _own(service: NotebookService, faults: Faults, request: Request, body: bytes
     except ValueError as error:
         raise InvalidArgument(f"Invalid JSON payload received. {error}") from None
     if state := re.fullmatch(r"jobs/([^/]+)/state", path):
+        if not isinstance(content, dict):
+            raise InvalidArgument("The body is no object with a jobState.")
         service.force_state(state[1], str(content.get("jobState")))
         return {}
     actions: dict[tuple[str, str], Callable[[], Any]] = {

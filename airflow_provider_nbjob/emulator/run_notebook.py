@@ -21,6 +21,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from airflow_provider_nbjob.emulator.processes import adopt_orphans, end_with_parent, kill_descendants
 
 DEFAULT_KERNEL = "python3"
+KERNEL_STARTS = 3
 
 
 def main(folder: Path, kernel_name: str) -> None:
@@ -53,22 +54,37 @@ def execute(folder: Path, kernel_name: str) -> tuple[bool, str]:
         nbformat.write(notebook, partial)
         partial.replace(folder / "output.ipynb")
 
-    client = NotebookClient(
-        notebook,
-        timeout=None,
-        kernel_name=kernel,
-        on_cell_executed=save,
-        resources={"metadata": {"path": str(folder / "work")}},
-    )
+    resources = {"metadata": {"path": str(folder / "work")}}
+    client = NotebookClient(notebook, timeout=None, kernel_name=kernel, on_cell_executed=save, resources=resources)
     try:
-        client.execute()
+        run_cells(client)
     except CellExecutionError as error:
         return False, f"{failing_cell(notebook)} raised {error.ename}: {error.evalue}"
     except DeadKernelError:
         return False, "The kernel died while the notebook ran."
+    except RuntimeError:
+        return False, f"The kernel {kernel!r} did not start."
     finally:
         save()
     return True, ""
+
+
+def run_cells(client: NotebookClient) -> None:
+    """Run a notebook's cells, with another try where its kernel did not start.
+
+    Kernels that start at the same moment may choose the same free port, and one of them then dies.
+
+    :raises RuntimeError: where the kernel did not start in `KERNEL_STARTS` tries
+    """
+    for attempt in range(1, KERNEL_STARTS + 1):
+        try:
+            client.execute(reset_kc=attempt > 1)
+            return
+        except DeadKernelError:
+            raise
+        except RuntimeError:
+            if attempt == KERNEL_STARTS:
+                raise
 
 
 def choose_kernel(notebook: nbformat.NotebookNode, kernel_name: str) -> str:

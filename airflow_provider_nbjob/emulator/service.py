@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import threading
 import time
 from typing import Any
 
@@ -65,6 +66,7 @@ class NotebookService:
 
     def __init__(self, store: Store, engine: Engine, *, can_cancel: bool = True) -> None:
         self._store, self._engine, self._can_cancel = store, engine, can_cancel
+        self._naming = threading.Lock()  # a name that is deleted and given again belongs to one run at a time
 
     # --- NotebookService ---
 
@@ -82,11 +84,12 @@ class NotebookService:
             job.ClearField(output_only)
         set_state(job, JobState.QUEUED)
         job.name = f"{parent}/notebookExecutionJobs/{job_id or _digits()}"
-        if not self._store.insert(job):
-            raise AlreadyExists(f"NotebookExecutionJob {job.name} already exists.")
         operation = Operation(f"{job.name}/operations/{_digits()}", job.name, "create", time.time(), None)
-        self._store.put_operation(operation)
-        self._engine.submit(job.name)
+        with self._naming:
+            if not self._store.insert(job):
+                raise AlreadyExists(f"NotebookExecutionJob {job.name} already exists.")
+            self._store.put_operation(operation)
+            self._engine.submit(job.name)
         return self._shown(operation)
 
     def get(self, request: Any) -> Any:
@@ -99,7 +102,7 @@ class NotebookService:
         size = parse_page_size(request.page_size)
         conditions, order = parse_filter(request.filter), parse_order(request.order_by)
         common = [parent, request.filter, request.order_by]
-        after = parse_page_token(request.page_token, common)
+        after = parse_page_token(request.page_token, common, len(order) + 1)
         jobs, last = self._store.page(parent, conditions, order, after, size)
         return ListNotebookExecutionJobsResponse.meta.pb(
             notebook_execution_jobs=[_view(job, request.view) for job in jobs],
@@ -109,8 +112,9 @@ class NotebookService:
     def delete(self, request: Any) -> operations_pb2.Operation:
         """DeleteNotebookExecutionJob; one that runs is stopped. Its output stays."""
         job = self._job(request.name)
-        self._store.delete(job.name)
-        self._engine.interrupt(job.name)
+        with self._naming:
+            self._store.delete(job.name)
+            self._engine.forget(job.name)
         now = time.time()
         self._store.finish_operations(job.name, now)
         operation = Operation(f"{JobName.parse(job.name).parent}/operations/{_digits()}", job.name, "delete", now, now)

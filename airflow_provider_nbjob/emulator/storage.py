@@ -25,7 +25,7 @@ class Storage:
     """
 
     def __init__(self, host: str, port: int, data_dir: Path) -> None:
-        self.port = port or _free_port(host)
+        self.port = _free_port(host, port)
         self._server = create_server(host, self.port, data_dir=str(data_dir))
         self._server.start()
         client_host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
@@ -73,7 +73,9 @@ class Storage:
             self.write(f"{uri.rstrip('/')}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
 
-def _free_port(host: str) -> int:
+def _free_port(host: str, port: int) -> int:
+    """Refuse a port that is taken: the package would wait for ever for a server that could not start."""
     with socket.socket() as listener:
-        listener.bind((host, 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
         return int(listener.getsockname()[1])
