@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
-from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.api_core.exceptions import NotFound
 from google.cloud import storage
 from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
 from google.cloud.aiplatform_v1.types import (
@@ -24,14 +24,12 @@ from google.cloud.aiplatform_v1.types import (
     NotebookExecutionJob,
 )
 from google.longrunning.operations_pb2 import CancelOperationRequest, ListOperationsRequest
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from airflow_provider_nbjob.exceptions import (
     TRANSIENT_CODES,
     ApiError,
     InvalidJob,
     JobLost,
-    JobTimeout,
     NotebookExecutionJobError,
 )
 from airflow_provider_nbjob.hooks.clients import (
@@ -40,26 +38,20 @@ from airflow_provider_nbjob.hooks.clients import (
     resolve_endpoint,
     storage_client,
 )
-from airflow_provider_nbjob.job import JobName, JobResult, plain_text, state_of
+from airflow_provider_nbjob.hooks.looking import looks_at_job
+from airflow_provider_nbjob.hooks.requests import perform
+from airflow_provider_nbjob.job import JobName, JobResult, state_of
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
 
 T = TypeVar("T")
 
 PAGE_SIZE_MAX = 100  # the API rejects more (facts: a third party's report; no page of Google's says so)
 RPC_TIMEOUT = 30.0  # seconds for one attempt
-RETRY_TOTAL = 60.0  # seconds for all attempts at one request
 STOP_GRACE = 10.0  # seconds that a cancelled job is given before it is deleted
 CLOCK_SKEW = timedelta(minutes=5)
 
 # Without an id of its own a create must not be sent again unless it was certainly not performed.
 NOT_PERFORMED_CODES = frozenset({"RESOURCE_EXHAUSTED", "ABORTED"})
-
-
-class Look(NamedTuple):
-    """One look at a job: the job, where the API answered, and the seconds until the next, `None` after the last."""
-
-    job: NotebookExecutionJob | None
-    pause: float | None
 
 
 class NotebookExecutionJobHook(GoogleBaseHook):
@@ -272,52 +264,11 @@ class NotebookExecutionJobHook(GoogleBaseHook):
 
     # --- waiting -------------------------------------------------------------------------------------------
 
-    def follow_notebook_execution_job(
-        self, *, name: str, poll_interval: float = 10.0, end_time: float | None = None
-    ) -> Iterator[Look]:
-        """Look at a job until it ends; the caller sleeps between the looks, in its own way.
-
-        A transient error is weather: it is logged once, and looking goes on until `end_time`.
-
-        :param poll_interval: seconds between looks
-        :param end_time: deadline, in POSIX seconds; without one, looking goes on for as long as the job does
-        :return: looks; the last one, and only that, has no pause and holds the ended job
-        :raises JobTimeout: when `end_time` is reached
-        :raises JobLost: where the job was deleted
-        """
-        state = None
-        failed_looks = 0
-        while True:
-            job = None
-            try:
-                job = self.get_notebook_execution_job(name=name)
-            except ApiError as error:
-                if not error.is_transient:
-                    raise
-                failed_looks += 1
-                if failed_looks == 1:
-                    self.log.warning("Looking at the job failed, and will be tried again: %s", error)
-            else:
-                if failed_looks:
-                    self.log.info("The API answers again after %s failed looks", failed_looks)
-                failed_looks = 0
-                if state != (state := state_of(job)):
-                    self.log.info("Notebook job %s is %s", JobName.parse(name).job_id, state)
-                if not state.is_known:
-                    self.log.debug("State %s is unknown to this version of the provider; waiting on", state)
-                if state.is_terminal:
-                    yield Look(job, None)
-                    return
-            remaining = None if end_time is None else end_time - time.time()
-            if remaining is not None and remaining <= 0:
-                raise JobTimeout(f"Notebook job {name} was {state or 'never seen'} at the deadline")
-            yield Look(job, poll_interval if remaining is None else min(poll_interval, remaining))
-
     def wait_for_notebook_execution_job(
         self, *, name: str, poll_interval: float = 10.0, end_time: float | None = None
     ) -> NotebookExecutionJob:
-        """Block until a job has ended and return it, whatever its state; see `follow_notebook_execution_job`."""
-        for look in self.follow_notebook_execution_job(name=name, poll_interval=poll_interval, end_time=end_time):
+        """Block until a job has ended and return it, whatever its state; see `looks_at_job` for the rest."""
+        for look in looks_at_job(self, name, poll_interval=poll_interval, end_time=end_time):
             if look.pause is None:
                 break
             time.sleep(look.pause)
@@ -342,37 +293,6 @@ class NotebookExecutionJobHook(GoogleBaseHook):
             if job.schedule_resource_name.rpartition("/")[2] == schedule_id:
                 return job if job.create_time.timestamp() >= created_after else None
         return None
-
-    def follow_schedule(
-        self,
-        *,
-        schedule: str,
-        created_after: float,
-        location: str,
-        project_id: str | None = None,
-        poll_interval: float = 10.0,
-        end_time: float | None = None,
-    ) -> Iterator[Look]:
-        """Look for the job that a schedule launches, then at that job; see `follow_notebook_execution_job`."""
-        while True:
-            job = None
-            try:
-                job = self.find_scheduled_job(
-                    schedule=schedule, created_after=created_after, location=location, project_id=project_id
-                )
-            except ApiError as error:
-                if not error.is_transient:
-                    raise
-                self.log.warning("Looking for the schedule's job failed, and will be tried again: %s", error)
-            if job:
-                yield from self.follow_notebook_execution_job(
-                    name=job.name, poll_interval=poll_interval, end_time=end_time
-                )
-                return
-            remaining = None if end_time is None else end_time - time.time()
-            if remaining is not None and remaining <= 0:
-                raise JobTimeout(f"Schedule {schedule} had launched no job at the deadline")
-            yield Look(None, poll_interval if remaining is None else min(poll_interval, remaining))
 
     # --- output --------------------------------------------------------------------------------------------
 
@@ -461,51 +381,16 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         codes: Collection[str] = TRANSIENT_CODES,
         not_found: type[NotebookExecutionJobError] | None = None,
     ) -> T:
-        """Perform one request, again after errors of `codes`, and tell Google's errors in ours."""
-
-        def attempt() -> T:
-            try:
-                return call()
-            except GoogleAPICallError as error:
-                raise self._told(error, what, location, not_found) from error
-
-        def is_worth_another(error: BaseException) -> bool:
-            return isinstance(error, ApiError) and (error.code in codes or error.code == "UNAUTHENTICATED")
-
-        def before_sleep(state: RetryCallState) -> None:
-            error = state.outcome and state.outcome.exception()
-            if isinstance(error, ApiError) and error.code == "UNAUTHENTICATED":
-                notebook_service_client.forget(self, self.get_endpoint(location))
-            if state.attempt_number == 1:
-                self.log.warning("%s; trying again for up to %.0f s", error, RETRY_TOTAL)
-
-        retrying = Retrying(
-            retry=retry_if_exception(is_worth_another),
-            wait=wait_random_exponential(multiplier=0.5, max=10),
-            stop=stop_after_delay(RETRY_TOTAL),
-            before_sleep=before_sleep,
-            reraise=True,
-        )
-        answer = retrying(attempt)
-        if (attempts := retrying.statistics["attempt_number"]) > 1:
-            self.log.info("The %s succeeded at attempt %s", what, attempts)
-        return answer
-
-    def _told(
-        self,
-        error: GoogleAPICallError,
-        what: str,
-        location: str,
-        not_found: type[NotebookExecutionJobError] | None,
-    ) -> NotebookExecutionJobError:
-        code = error.grpc_status_code.name if error.grpc_status_code else "UNKNOWN"
+        """Perform one request, again after errors of `codes`; an expired token gets a new client."""
         endpoint = self.get_endpoint(location)
-        message = f"The {what} at {endpoint.address} was answered {code}: {plain_text(error.message)}"
-        if "DNS resolution failed" in message:
-            message += f" (is location {location!r} right?)"
-        if code == "NOT_FOUND" and not_found:
-            return not_found(message)
-        return InvalidJob(message) if code == "INVALID_ARGUMENT" else ApiError(message, code)
+        return perform(
+            call,
+            f"{what} at {endpoint.address}",
+            log=self.log,
+            codes=codes,
+            not_found=not_found,
+            on_unauthenticated=lambda: notebook_service_client.forget(self, endpoint),
+        )
 
 
 def _message(job: Mapping[str, Any] | NotebookExecutionJob) -> NotebookExecutionJob:

@@ -248,21 +248,23 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
         return NotebookExecutionJobSpec(**{**values, **changes})
 
     def _submit(self, context: Context) -> str:
+        is_computed = self.durable and not self.notebook_execution_job_id
         spec = self._spec(
             display_name=self.display_name or _default_display_name(context),
             direct_notebook_source=self._direct_notebook_source(),
-            notebook_execution_job_id=self.notebook_execution_job_id
-            or (_computed_job_id(context) if self.durable else None),
+            notebook_execution_job_id=_computed_job_id(context) if is_computed else self.notebook_execution_job_id,
         )
         spec.validate()
         project = self.hook.get_project_id(self.project_id, spec.location)
+        if is_computed:
+            # Nobody else computes this id: whatever has it was submitted by this try, and is ours to stop from here on.
+            self._job_name = str(JobName(project, spec.location, spec.notebook_execution_job_id))
         try:
             name = self.hook.create_notebook_execution_job(job=spec, location=spec.location, project_id=project)
         except ApiError as error:
-            if error.code != "ALREADY_EXISTS" or self.notebook_execution_job_id or not self.durable:
+            if error.code != "ALREADY_EXISTS" or not is_computed:
                 raise
-            # Nobody else computes this id: an earlier process of this very try submitted it.
-            name = str(JobName(project, spec.location, spec.notebook_execution_job_id))
+            name = str(self._job_name)
         self.log.info("Submitted notebook job %s", name)
         return name
 
@@ -431,7 +433,7 @@ def _is_templated(value: Any) -> bool:
 
 def _default_display_name(context: Context) -> str:
     ti = context["ti"]
-    mapped = f" [{ti.map_index}]" if (ti.map_index or -1) >= 0 else ""
+    mapped = "" if ti.map_index in (None, -1) else f" [{ti.map_index}]"
     return f"{ti.dag_id}.{ti.task_id}{mapped} {ti.run_id}"[:DISPLAY_NAME_MAX]
 
 

@@ -19,7 +19,7 @@ from airflow_provider_nbjob.job import state_of
 from airflow_provider_nbjob.lazy_hook import LazyHook
 
 if TYPE_CHECKING:
-    from airflow_provider_nbjob.hooks.notebook_execution_job import Look
+    from airflow_provider_nbjob.hooks.looking import Look
 
 # An event must not overtake the end of the worker process that deferred: Airflow 3.3.2 notices that end up to
 # `[workers] min_heartbeat_interval` seconds late, and its scheduler fails a task that runs again by then ("Executor
@@ -109,9 +109,9 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         return {**event, "name": look.job.name, "job_state": str(state_of(look.job))}
 
     def _looks(self) -> Iterator[Look]:
-        return self.hook.follow_notebook_execution_job(
-            name=self.name, poll_interval=self.poll_interval, end_time=self.end_time
-        )
+        from airflow_provider_nbjob.hooks.looking import looks_at_job
+
+        return looks_at_job(self.hook, self.name, poll_interval=self.poll_interval, end_time=self.end_time)
 
     def _stop(self) -> None:
         self.log.info("The task was ended while it waited, so notebook job %s is stopped", self.name)
@@ -148,8 +148,11 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
         return path, {**kwargs, **schedule}
 
     def _looks(self) -> Iterator[Look]:
-        return self.hook.follow_schedule(
-            schedule=self.name,
+        from airflow_provider_nbjob.hooks.looking import looks_at_schedule
+
+        return looks_at_schedule(
+            self.hook,
+            self.name,
             created_after=self.created_after,
             location=self.location,
             project_id=self.project_id,

@@ -231,6 +231,35 @@ def test_a_try_submits_once(service, context):
     operators[0].on_kill()
 
 
+def test_a_task_that_is_killed_while_it_submits_leaves_no_job(service, context):
+    operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
+    before = set(active_jobs(service))
+
+    class Killed(BaseException):
+        pass
+
+    def kill_after_the_call(create):
+        def killed(*args, **kwargs):
+            create(*args, **kwargs)
+            raise Killed
+
+        return killed
+
+    operator.hook.create_notebook_execution_job = kill_after_the_call(operator.hook.create_notebook_execution_job)
+    with pytest.raises(Killed):
+        operator.execute(context)
+    assert set(active_jobs(service)) - before
+    operator.on_kill()
+    assert set(active_jobs(service)) == before
+
+
+@pytest.mark.parametrize(("map_index", "end"), [(-1, "t r"), (None, "t r"), (0, "t [0] r"), (7, "t [7] r")])
+def test_the_default_display_name_tells_mapped_instances_apart(service, map_index, end):
+    context = make_context("r", task_id="t", map_index=map_index, dag_id=f"d{uuid.uuid4().hex}")
+    operator = CreateNotebookExecutionJobOperator(**arguments(wait_for_completion=False))
+    assert operator.execute(context)["display_name"].endswith(f".{end}")
+
+
 def test_an_answer_that_was_lost_makes_no_second_job(service, context):
     before = len(service.jobs())
     service.fault("CreateNotebookExecutionJob", "UNAVAILABLE", times=2, drop_response=True)
@@ -431,9 +460,9 @@ def test_the_sensors_timeout_leaves_the_job_alone(hook, service, context, deferr
 
 
 def test_bad_weather_is_no_failed_poke(hook, service, context, monkeypatch):
-    monkeypatch.setattr("airflow_provider_nbjob.hooks.notebook_execution_job.RETRY_TOTAL", 0.5)
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.requests.RETRY_TOTAL", 0.5)
     name = submit(hook)
-    service.fault("GetNotebookExecutionJob", "UNAVAILABLE", times=3)
+    service.fault("GetNotebookExecutionJob", "UNAVAILABLE")
     assert not sensor(notebook_execution_job=name).poke(context).is_done
 
 

@@ -1,0 +1,108 @@
+"""Looking at a job until it ends: what the worker, the triggerer and the sensor have in common.
+
+The looks are generators; whoever takes them sleeps in between, in its own way, so that there is one copy of this
+for threads and for event loops.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_nbjob.exceptions import ApiError, JobTimeout
+from airflow_provider_nbjob.job import JobName, state_of
+
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+
+
+class Look(NamedTuple):
+    """One look: the job, where the API answered, and the seconds until the next look, `None` after the last."""
+
+    job: Any
+    pause: float | None
+
+
+def looks_at_job(
+    hook: NotebookExecutionJobHook, name: str, *, poll_interval: float, end_time: float | None
+) -> Iterator[Look]:
+    """Look at a job until it ends.
+
+    A transient error is weather: it is logged once, and looking goes on until `end_time`.
+
+    :param name: the job's resource name
+    :param poll_interval: seconds between looks
+    :param end_time: deadline, in POSIX seconds; without one, looking goes on for as long as the job does
+    :return: looks; the last one, and only that, has no pause and holds the ended job
+    :raises JobTimeout: when `end_time` is reached
+    :raises JobLost: where the job was deleted
+    :raises ApiError: where the API refuses to answer
+    """
+    state = None
+    failed_looks = 0
+    while True:
+        job = None
+        try:
+            job = hook.get_notebook_execution_job(name=name)
+        except ApiError as error:
+            if not error.is_transient:
+                raise
+            failed_looks += 1
+            if failed_looks == 1:
+                hook.log.warning("Looking at the job failed, and will be tried again: %s", error)
+        else:
+            if failed_looks:
+                hook.log.info("The API answers again after %s failed looks", failed_looks)
+            failed_looks = 0
+            if state != (state := state_of(job)):
+                unknown = "" if state.is_known else ", a state that this version of the provider does not know"
+                hook.log.info("Notebook job %s is %s%s", JobName.parse(name).job_id, state, unknown)
+            if state.is_terminal:
+                yield Look(job, None)
+                return
+        yield Look(job, _pause(poll_interval, end_time, f"Notebook job {name} was {state or 'never seen'}"))
+
+
+def looks_at_schedule(
+    hook: NotebookExecutionJobHook,
+    schedule: str,
+    *,
+    created_after: float,
+    location: str,
+    project_id: str | None,
+    poll_interval: float,
+    end_time: float | None,
+) -> Iterator[Look]:
+    """Look for the job that a schedule launches, then at that job; as `looks_at_job`.
+
+    :param schedule: resource name or bare id of the schedule
+    :param created_after: POSIX seconds; jobs launched earlier do not count
+    """
+    while True:
+        job = None
+        try:
+            job = hook.find_scheduled_job(
+                schedule=schedule, created_after=created_after, location=location, project_id=project_id
+            )
+        except ApiError as error:
+            if not error.is_transient:
+                raise
+            hook.log.warning("Looking for the schedule's job failed, and will be tried again: %s", error)
+        if job:
+            yield from looks_at_job(hook, job.name, poll_interval=poll_interval, end_time=end_time)
+            return
+        yield Look(None, _pause(poll_interval, end_time, f"Schedule {schedule} had launched no job"))
+
+
+def _pause(poll_interval: float, end_time: float | None, so_far: str) -> float:
+    """The seconds until the next look, which is never after the deadline.
+
+    :raises JobTimeout: where the deadline is reached
+    """
+    if end_time is None:
+        return poll_interval
+    remaining = end_time - time.time()
+    if remaining <= 0:
+        raise JobTimeout(f"{so_far} at the deadline")
+    return min(poll_interval, remaining)
