@@ -20,9 +20,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "== creating $(VENV) (about 2 GB; a minute or two)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 to 3.13 is needed, this is " + sys.version.split()[0]) if not (3, 10) <= sys.version_info[:2] <= (3, 13) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --constraint constraints.txt uv
 	@echo "== installing Airflow, Google's clients and the emulator"
-	@$(BIN)/uv pip install $(QUIETLY) --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
+	@$(BIN)/uv pip install $(QUIETLY) --no-cache --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
 demo: $(VENV)/installed  ## run an example DAG on the emulator; NOTEBOOK=failing.ipynb for one that fails

@@ -16,6 +16,8 @@ import httpx
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
+# Airflow makes its home when it is imported, in that of the user unless told otherwise.
+os.environ["AIRFLOW_HOME"] = str(CHECKOUT / "tests" / "output" / "airflow")
 BUCKET = "nbjob-examples"
 
 
