@@ -469,12 +469,11 @@ def test_bad_weather_is_no_failed_poke(hook, service, context, monkeypatch):
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_the_sensor_waits_for_what_a_schedule_launches(hook, context, deferrable):
     schedule = f"projects/emulator-project/locations/{LOCATION}/schedules/{uuid.uuid4().int % 10**12}"
-    submit(hook, schedule_resource_name=schedule)
+    earlier = hook.get_notebook_execution_job(name=submit(hook, schedule_resource_name=schedule))
     context["dag_run"].data_interval_start = None
-    context["dag_run"].start_date += timedelta(seconds=1)
+    context["dag_run"].start_date = earlier.create_time + timedelta(microseconds=1)
     waiting = sensor(schedule=schedule.rpartition("/")[2], location=LOCATION, deferrable=deferrable)
     assert not waiting.poke(context).is_done  # the job is older than the run
-    time.sleep(1.1)
     name = submit(hook, schedule_resource_name=schedule)
     assert run_operator(waiting, context)["name"] == name
 
