@@ -147,9 +147,15 @@ class JobName:
         return f"{gcs_output_uri.rstrip('/')}/{self.job_id}/"
 
 
+def bucket_and_path(gs_uri: str) -> tuple[str, str]:
+    """The two parts of ``gs://bucket/path``; the path is empty where there is none."""
+    bucket, _, path = gs_uri.removeprefix("gs://").partition("/")
+    return bucket, path
+
+
 def storage_console_url(gs_uri: str) -> str:
     """The console's page of a ``gs://bucket/folder/`` or ``gs://bucket/object``."""
-    bucket, _, path = gs_uri.removeprefix("gs://").partition("/")
+    bucket, path = bucket_and_path(gs_uri)
     page = "browser/_details" if path and not path.endswith("/") else "browser"
     return f"{CONSOLE}/storage/{page}/{bucket}/{quote(path.rstrip('/'))}".rstrip("/")
 

@@ -130,13 +130,12 @@ class NotebookExecutionJobSpec:
         """The job as the API takes it, in the proto's snake_case; call `validate` before.
 
         :param project_id: completes the bare id of a runtime template
-        :raises InvalidJob: where the notebook file cannot be read
         """
         job = {
             "display_name": self.display_name,
             "gcs_notebook_source": _wrapped(self.gcs_notebook_source, "uri"),
             "direct_notebook_source": self.direct_notebook_source
-            and {"content": read_notebook(self.direct_notebook_source)},
+            and {"content": _content(self.direct_notebook_source)},
             "dataform_repository_source": _wrapped(
                 self.dataform_repository_source, "dataform_repository_resource_name"
             ),
@@ -173,6 +172,10 @@ def as_timedelta(value: Any) -> timedelta:
         with suppress(OverflowError):
             return timedelta(seconds=value)
     raise ValueError(f"{value!r} is no duration: give a timedelta, seconds, or a text such as '3600s'")
+
+
+def _content(source: bytes | Path) -> bytes:
+    return source.read_bytes() if isinstance(source, Path) else source
 
 
 def _wrapped(value: Any, key: str) -> Any:

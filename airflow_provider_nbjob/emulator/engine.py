@@ -25,7 +25,7 @@ from airflow_provider_nbjob.emulator.processes import kill_tree
 from airflow_provider_nbjob.emulator.sources import SourceError, output_name, read_source
 from airflow_provider_nbjob.emulator.storage import Storage
 from airflow_provider_nbjob.emulator.store import Store, set_state, state_of
-from airflow_provider_nbjob.job import JobName, JobState
+from airflow_provider_nbjob.job import JobName, JobState, bucket_and_path
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class Engine:
         if template == "fail-provisioning":
             self.end(run.name, JobState.FAILED, code_pb2.RESOURCE_EXHAUSTED, NO_MACHINE)
             return
-        bucket = job.gcs_output_uri.removeprefix("gs://").partition("/")[0]
+        bucket, _ = bucket_and_path(job.gcs_output_uri)
         if not self._storage.has_bucket(bucket):
             message = f"404 The bucket gs://{bucket} of gcs_output_uri does not exist."
             self.end(run.name, JobState.FAILED, code_pb2.NOT_FOUND, message)

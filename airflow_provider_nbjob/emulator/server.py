@@ -14,7 +14,7 @@ from airflow_provider_nbjob.emulator.grpc_api import start_grpc
 from airflow_provider_nbjob.emulator.methods import methods
 from airflow_provider_nbjob.emulator.rest_api import RestServer
 from airflow_provider_nbjob.emulator.service import NotebookService
-from airflow_provider_nbjob.emulator.storage import Storage
+from airflow_provider_nbjob.emulator.storage import Storage, reachable
 from airflow_provider_nbjob.emulator.store import Store
 
 PROJECT = "emulator-project"
@@ -91,7 +91,7 @@ class Emulator:
         stack.callback(lambda: grpc_server.stop(1).wait())
         rest = RestServer(self._host, rest_port, table, service, faults)
         stack.callback(rest.stop)
-        client_host = "127.0.0.1" if self._host in ("0.0.0.0", "::", "") else self._host  # noqa: S104
+        client_host = reachable(self._host)
         self.grpc_address = f"{client_host}:{grpc_port}"
         self.rest_url = f"http://{client_host}:{rest.port}"
         self.storage_url = storage.url

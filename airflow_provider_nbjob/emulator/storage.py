@@ -17,6 +17,8 @@ from google.api_core.exceptions import NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from airflow_provider_nbjob.job import bucket_and_path
+
 
 class Storage:
     """The Cloud Storage server, serving once it is constructed.
@@ -28,8 +30,7 @@ class Storage:
         self.port = _free_port(host, port)
         self._server = create_server(host, self.port, data_dir=str(data_dir))
         self._server.start()
-        client_host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
-        self.url = f"http://{client_host}:{self.port}"
+        self.url = f"http://{reachable(host)}:{self.port}"
         self._client = storage.Client(
             project="emulator", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.url}
         )
@@ -53,7 +54,7 @@ class Storage:
         :param generation: of the object, empty for the newest
         :raises NotFound: where there is no such bucket, object or generation
         """
-        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        bucket, name = bucket_and_path(uri)
         blob = self._client.bucket(bucket).get_blob(name)
         if blob is None or (generation and str(blob.generation) != generation):
             which = f"{uri}#{generation}" if generation else uri
@@ -62,15 +63,20 @@ class Storage:
 
     def write(self, uri: str, content: bytes) -> None:
         """Write an object, replacing the one that is there."""
-        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        bucket, name = bucket_and_path(uri)
         content_type = "application/json" if name.endswith(".ipynb") else "application/octet-stream"
         self._client.bucket(bucket).blob(name).upload_from_string(content, content_type=content_type)
 
     def upload(self, folder: Path, uri: str) -> None:
         """Write the files of a folder below a URI, and make the bucket where there is none."""
-        self.create_bucket(uri.removeprefix("gs://").partition("/")[0])
+        self.create_bucket(bucket_and_path(uri)[0])
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
             self.write(f"{uri.rstrip('/')}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+
+def reachable(host: str) -> str:
+    """The address at which this machine reaches a server that listens on `host`."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
 
 
 def _free_port(host: str, port: int) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from typing import Any, TypeVar
 
 from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
@@ -40,13 +39,14 @@ from airflow_provider_nbjob.hooks.clients import (
 )
 from airflow_provider_nbjob.hooks.looking import looks_at_job
 from airflow_provider_nbjob.hooks.requests import perform
-from airflow_provider_nbjob.job import JobName, JobResult, state_of
+from airflow_provider_nbjob.job import JobName, JobResult, bucket_and_path, state_of
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
 
 T = TypeVar("T")
 
 PAGE_SIZE_MAX = 100  # the API rejects more (facts: a third party's report; no page of Google's says so)
-RPC_TIMEOUT = 30.0  # seconds for one attempt
+# One attempt: at most 30 s, and no retries of the client library's beside our own.
+ATTEMPT: dict[str, Any] = {"timeout": 30.0, "retry": None}
 STOP_GRACE = 10.0  # seconds that a cancelled job is given before it is deleted
 CLOCK_SKEW = timedelta(minutes=5)
 
@@ -146,10 +146,10 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         started = datetime.now(timezone.utc)
         attempts = 0
 
-        def send() -> Any:
+        def send(api: NotebookServiceClient) -> Any:
             nonlocal attempts
             attempts += 1
-            return self.get_conn(location).create_notebook_execution_job(request, retry=None, timeout=RPC_TIMEOUT)
+            return api.create_notebook_execution_job(request, **ATTEMPT)
 
         try:
             codes = TRANSIENT_CODES if notebook_execution_job_id else NOT_PERFORMED_CODES
@@ -178,7 +178,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         job = self.get_job_name(name, location, project_id)
         request = GetNotebookExecutionJobRequest(name=str(job), view=_view(view))
         return self._request(
-            lambda: self.get_conn(job.location).get_notebook_execution_job(request, retry=None, timeout=RPC_TIMEOUT),
+            lambda api: api.get_notebook_execution_job(request, **ATTEMPT),
             f"get of {job}",
             job.location,
             not_found=JobLost,
@@ -211,7 +211,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         )
         while True:
             pager = self._request(
-                lambda: self.get_conn(location).list_notebook_execution_jobs(request, retry=None, timeout=RPC_TIMEOUT),
+                lambda api: api.list_notebook_execution_jobs(request, **ATTEMPT),
                 f"list of jobs in {parent}",
                 location,
             )
@@ -231,7 +231,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         job = self.get_job_name(name, location, project_id)
         request = DeleteNotebookExecutionJobRequest(name=str(job))
         self._request(
-            lambda: self.get_conn(job.location).delete_notebook_execution_job(request, retry=None, timeout=RPC_TIMEOUT),
+            lambda api: api.delete_notebook_execution_job(request, **ATTEMPT),
             f"delete of {job}",
             job.location,
             not_found=JobLost,
@@ -309,9 +309,9 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         if not job.gcs_output_uri:
             return None
         folder = JobName.parse(job.name).output_uri(job.gcs_output_uri)
-        bucket, _, prefix = folder.removeprefix("gs://").partition("/")
+        bucket, prefix = bucket_and_path(folder)
         try:
-            names = [blob.name for blob in self._storage().list_blobs(bucket, prefix=prefix, max_results=1000)]
+            names = [blob.name for blob in storage_client(self).list_blobs(bucket, prefix=prefix, max_results=1000)]
         except NotFound:
             return None
         except Exception as error:  # the library raises its own, requests' and google.auth's
@@ -330,35 +330,29 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         :raises NotebookExecutionJobError: where it cannot be read
         """
         try:
-            content: bytes = storage.Blob.from_uri(uri, client=self._storage()).download_as_bytes()
+            content: bytes = storage.Blob.from_uri(uri, client=storage_client(self)).download_as_bytes()
         except Exception as error:
             raise NotebookExecutionJobError(f"Could not read {uri}: {error}") from error
         return content
 
     # --- inside --------------------------------------------------------------------------------------------
 
-    def _storage(self) -> storage.Client:
-        return storage_client(self)
-
     def _cancel_operations(self, job: JobName) -> bool:
         """Cancel what the job has under way; whether the API took it."""
         try:
             operations = self._request(
-                lambda: self.get_conn(job.location).list_operations(
-                    ListOperationsRequest(name=str(job)), retry=None, timeout=RPC_TIMEOUT
-                ),
+                lambda api: api.list_operations(ListOperationsRequest(name=str(job)), **ATTEMPT),
                 f"list of operations of {job}",
                 job.location,
                 not_found=JobLost,
             ).operations
             for operation in [o for o in operations if not o.done]:
-                cancel = partial(
-                    self.get_conn(job.location).cancel_operation,
-                    CancelOperationRequest(name=operation.name),
-                    retry=None,
-                    timeout=RPC_TIMEOUT,
+                request = CancelOperationRequest(name=operation.name)
+                self._request(
+                    lambda api, request=request: api.cancel_operation(request, **ATTEMPT),  # type: ignore[misc]
+                    f"cancel of {operation.name}",
+                    job.location,
                 )
-                self._request(cancel, f"cancel of {operation.name}", job.location)
         except (ApiError, InvalidJob) as error:
             self.log.info("Cancelling the operation was refused, so the job will be deleted: %s", error)
             return False
@@ -374,17 +368,20 @@ class NotebookExecutionJobHook(GoogleBaseHook):
 
     def _request(
         self,
-        call: Callable[[], T],
+        call: Callable[[NotebookServiceClient], T],
         what: str,
         location: str,
         *,
         codes: Collection[str] = TRANSIENT_CODES,
         not_found: type[NotebookExecutionJobError] | None = None,
     ) -> T:
-        """Perform one request, again after errors of `codes`; an expired token gets a new client."""
+        """Perform one request, again after errors of `codes`; an expired token gets a new client.
+
+        :param call: one attempt, with the client to make it with
+        """
         endpoint = self.get_endpoint(location)
         return perform(
-            call,
+            lambda: call(self.get_conn(location)),
             f"{what} at {endpoint.address}",
             log=self.log,
             codes=codes,
@@ -396,10 +393,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
 def _message(job: Mapping[str, Any] | NotebookExecutionJob) -> NotebookExecutionJob:
     try:
         return NotebookExecutionJob(job)
-    except (
-        ValueError,
-        TypeError,
-    ) as error:  # an unknown field, or a value of the wrong type, in a nested dict
+    except (ValueError, TypeError) as error:  # an unknown field or a wrong type, in a nested dict
         raise InvalidJob(f"notebook_execution_job: {error}") from error
 
 

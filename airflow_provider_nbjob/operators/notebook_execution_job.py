@@ -260,7 +260,12 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
             # Nobody else computes this id: whatever has it was submitted by this try, and is ours to stop from here on.
             self._job_name = str(JobName(project, spec.location, spec.notebook_execution_job_id))
         try:
-            name = self.hook.create_notebook_execution_job(job=spec, location=spec.location, project_id=project)
+            name = self.hook.create_notebook_execution_job(
+                job=spec.to_api(project),  # validated above: the hook would read and check the notebook again
+                location=spec.location,
+                project_id=project,
+                notebook_execution_job_id=spec.notebook_execution_job_id,
+            )
         except ApiError as error:
             if error.code != "ALREADY_EXISTS" or not is_computed:
                 raise
