@@ -76,8 +76,11 @@ class JobState(str, Enum):
 
     @property
     def is_active(self) -> bool:
-        """Whether the job holds a machine or waits for one, and is not on its way out."""
-        return self in _ACTIVE
+        """Whether the job holds a machine or waits for one, and is not on its way out.
+
+        A state that is not known is taken for active: the job may cost.
+        """
+        return not self.is_terminal and self is not JobState.CANCELLING
 
 
 _TERMINAL = frozenset(
@@ -89,7 +92,6 @@ _TERMINAL = frozenset(
         JobState.PARTIALLY_SUCCEEDED,
     }
 )
-_ACTIVE = frozenset({JobState.QUEUED, JobState.PENDING, JobState.RUNNING, JobState.PAUSED, JobState.UPDATING})
 
 
 @dataclass(frozen=True)
@@ -172,15 +174,19 @@ def job_id_for(
     """The id of the job that one try of one task instance submits: computed, so that it can be sent again.
 
     The same try always gets the same id; two tries, two mapped instances, or the same run id started again
-    never do. The try number stands in clear at the end: ids of earlier tries are found by counting down.
+    never do. It has three parts, so that the ids of a task instance's other tries can be told: a hash of the task
+    instance, a hash of the run's start, and the try number in clear.
 
     :param run_start: `dag_run.start_date`, which changes when a finished run is cleared or made again
     :param map_index: -1 where the task is not mapped
-    :return: such as ``nbjob-3f9c0d5be1a24c77a0b1-1``; RFC 1035, at most 63 characters
+    :return: such as ``nbjob-3f9c0d5be1a2-4c77a0b1-1``; RFC 1035, at most 63 characters
     """
     start = run_start.isoformat() if isinstance(run_start, datetime) else run_start
-    identity = json.dumps([dag_id, run_id, start, task_id, map_index])
-    return f"nbjob-{hashlib.sha256(identity.encode()).hexdigest()[:20]}-{try_number}"
+    return f"nbjob-{_hash([dag_id, run_id, task_id, map_index], 12)}-{_hash(start, 8)}-{try_number}"
+
+
+def _hash(value: Any, length: int) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:length]
 
 
 def plain_text(message: str) -> str:

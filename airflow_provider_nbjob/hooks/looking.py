@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_nbjob.exceptions import ApiError, JobTimeout
+from airflow_provider_nbjob.exceptions import JobTimeout
 from airflow_provider_nbjob.job import JobName, state_of
+from airflow_provider_nbjob.weather import Weather
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -29,7 +30,7 @@ def looks_at_job(
 ) -> Iterator[Look]:
     """Look at a job until it ends.
 
-    A transient error is weather: it is logged once, and looking goes on until `end_time`.
+    A transient error is weather: see `Weather`; looking goes on until `end_time`.
 
     :param name: the job's resource name
     :param poll_interval: seconds between looks
@@ -40,21 +41,12 @@ def looks_at_job(
     :raises ApiError: where the API refuses to answer
     """
     state = None
-    failed_looks = 0
+    weather = Weather(hook.log)
     while True:
         job = None
-        try:
-            job = hook.get_notebook_execution_job(name=name)
-        except ApiError as error:
-            if not error.is_transient:
-                raise
-            failed_looks += 1
-            if failed_looks == 1:
-                hook.log.warning("Looking at the job failed, and will be tried again: %s", error)
-        else:
-            if failed_looks:
-                hook.log.info("The API answers again after %s failed looks", failed_looks)
-            failed_looks = 0
+        with weather:
+            job = hook.get_notebook_execution_job(name=name, retry=False)
+        if job:
             if state != (state := state_of(job)):
                 unknown = "" if state.is_known else ", a state that this version of the provider does not know"
                 hook.log.info("Notebook job %s is %s%s", JobName.parse(name).job_id, state, unknown)
@@ -79,16 +71,13 @@ def looks_at_schedule(
     :param schedule: resource name or bare id of the schedule
     :param created_after: POSIX seconds; jobs launched earlier do not count
     """
+    weather = Weather(hook.log)
     while True:
         job = None
-        try:
+        with weather:
             job = hook.find_scheduled_job(
                 schedule=schedule, created_after=created_after, location=location, project_id=project_id
             )
-        except ApiError as error:
-            if not error.is_transient:
-                raise
-            hook.log.warning("Looking for the schedule's job failed, and will be tried again: %s", error)
         if job:
             yield from looks_at_job(hook, job.name, poll_interval=poll_interval, end_time=end_time)
             return

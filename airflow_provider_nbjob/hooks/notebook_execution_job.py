@@ -58,9 +58,9 @@ class NotebookExecutionJobHook(GoogleBaseHook):
     """Create, watch and stop `NotebookExecutionJob`s, and find what they wrote.
 
     Transient errors (see `exceptions.TRANSIENT_CODES`) are retried with exponential back-off and jitter for up
-    to 60 s; an expired token gets a new client. All methods take `project_id` (default: the connection's) and
-    `location` (a region), and raise `InvalidJob` for INVALID_ARGUMENT, `JobLost` for the NOT_FOUND of a job, and
-    `ApiError` for all else.
+    to 60 s; an expired token, or a call that hung for 30 s, gets a new client. All methods take `project_id`
+    (default: the connection's) and `location` (a region), and raise `InvalidJob` for INVALID_ARGUMENT, `JobLost`
+    for the NOT_FOUND of a job, and `ApiError` for all else.
 
     :param gcp_conn_id: an Airflow connection of type `google_cloud_platform`
     :param impersonation_chain: service account, or chain of accounts, to impersonate
@@ -167,12 +167,19 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         return str(JobName.parse(operation.operation.name))
 
     def get_notebook_execution_job(
-        self, *, name: str, location: str | None = None, project_id: str | None = None, view: str = "BASIC"
+        self,
+        *,
+        name: str,
+        location: str | None = None,
+        project_id: str | None = None,
+        view: str = "BASIC",
+        retry: bool = True,
     ) -> NotebookExecutionJob:
         """Read a job.
 
         :param name: resource name, or bare id with `location`
         :param view: ``"BASIC"`` leaves out the content of a direct notebook source, ``"FULL"`` has all
+        :param retry: false: raise a transient error at once; who polls asks again anyway
         :raises JobLost: where there is no such job
         """
         job = self.get_job_name(name, location, project_id)
@@ -181,6 +188,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
             lambda api: api.get_notebook_execution_job(request, **ATTEMPT),
             f"get of {job}",
             job.location,
+            codes=TRANSIENT_CODES if retry else (),
             not_found=JobLost,
         )
 
@@ -193,6 +201,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         order_by: str | None = None,
         page_size: int = PAGE_SIZE_MAX,
         view: str = "BASIC",
+        retry: bool = True,
     ) -> Iterator[NotebookExecutionJob]:
         """Iterate over the jobs of a location, fetching a page when it is reached.
 
@@ -200,6 +209,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
             time
         :param order_by: such as ``"update_time desc"``; the fields are display_name, create_time, update_time
         :param page_size: jobs a request, at most 100
+        :param retry: false: raise a transient error at once
         """
         parent = f"projects/{self.get_project_id(project_id, location)}/locations/{location}"
         request = ListNotebookExecutionJobsRequest(
@@ -214,6 +224,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
                 lambda api: api.list_notebook_execution_jobs(request, **ATTEMPT),
                 f"list of jobs in {parent}",
                 location,
+                codes=TRANSIENT_CODES if retry else (),
             )
             page = next(iter(pager.pages))
             yield from page.notebook_execution_jobs
@@ -277,7 +288,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
     def find_scheduled_job(
         self, *, schedule: str, created_after: float, location: str, project_id: str | None = None
     ) -> NotebookExecutionJob | None:
-        """The newest job that a schedule launched at or after a time, or `None`.
+        """The newest job that a schedule launched at or after a time, or `None`; a transient error is raised at once.
 
         :param schedule: resource name or bare id of the schedule
         :param created_after: POSIX seconds
@@ -289,6 +300,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
             filter=f'schedule="{schedule_id}"',
             order_by="create_time desc",
             page_size=10,
+            retry=False,
         ):
             if job.schedule_resource_name.rpartition("/")[2] == schedule_id:
                 return job if job.create_time.timestamp() >= created_after else None
@@ -386,7 +398,7 @@ class NotebookExecutionJobHook(GoogleBaseHook):
             log=self.log,
             codes=codes,
             not_found=not_found,
-            on_unauthenticated=lambda: notebook_service_client.forget(self, endpoint),
+            renew=lambda: notebook_service_client.forget(self, endpoint),
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import GoogleAuthError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, NotebookExecutionJobError
@@ -14,6 +15,9 @@ from airflow_provider_nbjob.job import plain_text
 T = TypeVar("T")
 
 RETRY_TOTAL = 60.0  # seconds for all attempts at one request
+# After these the next attempt gets a new client: a token may have expired, or a connection be dead without having been
+# closed, which gRPC would go on using for a quarter of an hour.
+RENEWING_CODES = frozenset({"UNAUTHENTICATED", "DEADLINE_EXCEEDED"})
 
 
 def perform(
@@ -23,7 +27,7 @@ def perform(
     log: Any,
     codes: Collection[str],
     not_found: type[NotebookExecutionJobError] | None,
-    on_unauthenticated: Callable[[], None],
+    renew: Callable[[], None],
 ) -> T:
     """Perform a request, with exponential back-off and jitter between its attempts.
 
@@ -31,7 +35,7 @@ def perform(
     :param what: names the request in errors and in the log, which has one line for all failed attempts
     :param codes: names of the google.rpc.Codes after which to try again, beside UNAUTHENTICATED
     :param not_found: what to raise for NOT_FOUND, in place of `ApiError`
-    :param on_unauthenticated: called before another attempt with what may have been an expired token
+    :param renew: drops the client, called after an error of `RENEWING_CODES`
     :raises InvalidJob: for INVALID_ARGUMENT
     :raises ApiError: for anything else
     """
@@ -40,14 +44,17 @@ def perform(
         try:
             return call()
         except GoogleAPICallError as error:
-            raise _told(error, what, not_found) from error
+            code = error.grpc_status_code.name if error.grpc_status_code else "UNKNOWN"
+            if code in RENEWING_CODES:
+                renew()
+            raise _told(code, error.message, what, not_found) from error
+        except GoogleAuthError as error:
+            code = "UNAVAILABLE" if error.retryable else "UNAUTHENTICATED"
+            raise ApiError(f"The {what} got no credentials: {error}", code) from error
 
     def before_sleep(state: RetryCallState) -> None:
-        error = state.outcome and state.outcome.exception()
-        if isinstance(error, ApiError) and error.code == "UNAUTHENTICATED":
-            on_unauthenticated()
         if state.attempt_number == 1:
-            log.warning("%s; trying again for up to %.0f s", error, RETRY_TOTAL)
+            log.warning("%s; trying again for up to %.0f s", state.outcome and state.outcome.exception(), RETRY_TOTAL)
 
     retrying = Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, ApiError) and e.code in {*codes, "UNAUTHENTICATED"}),
@@ -63,10 +70,9 @@ def perform(
 
 
 def _told(
-    error: GoogleAPICallError, what: str, not_found: type[NotebookExecutionJobError] | None
+    code: str, message: str, what: str, not_found: type[NotebookExecutionJobError] | None
 ) -> NotebookExecutionJobError:
-    code = error.grpc_status_code.name if error.grpc_status_code else "UNKNOWN"
-    message = f"The {what} was answered {code}: {plain_text(error.message)}"
+    message = f"The {what} was answered {code}: {plain_text(message)}"
     if "DNS resolution failed" in message:
         message += " (is the location right?)"
     if code == "NOT_FOUND" and not_found:

@@ -5,8 +5,8 @@ Importing this module loads nothing of Google's: parsing a DAG costs nothing.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from itertools import islice
@@ -14,20 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
-from airflow.sdk import BaseOperator
 
-from airflow_provider_nbjob.exceptions import (
-    ApiError,
-    InvalidJob,
-    JobLost,
-    JobTimeout,
-    NotebookExecutionJobError,
-)
+from airflow_provider_nbjob.adoption import EarlierTries
+from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost, JobTimeout, NotebookExecutionJobError
 from airflow_provider_nbjob.failures import never_retried
-from airflow_provider_nbjob.job import JobName, JobResult, job_id_for
-from airflow_provider_nbjob.lazy_hook import LazyHook
+from airflow_provider_nbjob.job import JobName, JobResult, JobState, state_of
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
+from airflow_provider_nbjob.operators.base import JobOperator
+from airflow_provider_nbjob.operators.templating import is_templated, untemplated
 from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX, NotebookExecutionJobSpec
+from airflow_provider_nbjob.stopping import stop_quietly, will_be_tried_again
+from airflow_provider_nbjob.tries import Tries
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
 
 if TYPE_CHECKING:
@@ -37,43 +34,7 @@ if TYPE_CHECKING:
 KILL_GRACE = 2.0
 
 
-class _JobOperator(LazyHook, BaseOperator):
-    """What all operators of this module share: the way to the API.
-
-    :param location: region, such as ``us-central1``
-    :param project_id: default: the connection's project
-    :param gcp_conn_id: see `NotebookExecutionJobHook`, as for the two below
-    :param impersonation_chain: service account, or chain of accounts, to impersonate
-    :param api_endpoint: host of the API
-    """
-
-    template_fields: Sequence[str] = (
-        "location",
-        "project_id",
-        "gcp_conn_id",
-        "impersonation_chain",
-        "api_endpoint",
-    )
-
-    def __init__(
-        self,
-        *,
-        location: str | None = None,
-        project_id: str | None = None,
-        gcp_conn_id: str = "google_cloud_default",
-        impersonation_chain: str | Sequence[str] | None = None,
-        api_endpoint: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.location = location
-        self.project_id = project_id
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
-        self.api_endpoint = api_endpoint
-
-
-class CreateNotebookExecutionJobOperator(_JobOperator):
+class CreateNotebookExecutionJobOperator(JobOperator):
     """Run a notebook as a `NotebookExecutionJob` and, by default, wait until it has ended.
 
     The names of what is to run are the API's; `NotebookExecutionJobSpec` has the rules for each. Exactly one
@@ -98,14 +59,17 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
     :param labels: keys and values of at most 64 lowercase letters, digits, ``_`` and ``-``
     :param encryption_spec: name of a KMS key, or ``{"kms_key_name": ...}``
     :param job_timeout: time limit of the run, as timedelta, seconds, or ``"3600s"``: the API's `execution_timeout`,
-        renamed because every operator has an `execution_timeout` of Airflow's. The API's default is 24 h
+        renamed because every operator has an `execution_timeout` of Airflow's; default: that one, where the task waits
+        for the job. The API's default is 24 h
     :param notebook_execution_job_id: id of the job. Default: computed for this try of this task
     :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``
     :param wait_for_completion: false: return as soon as the job is submitted
     :param poll_interval: seconds between looks at the job
-    :param cancel_on_kill: stop the job when the task is killed, times out, or is ended or cleared by a user
-    :param durable: compute the job's id, so that a create whose answer was lost is not performed twice; false lets
-        the API mint the id
+    :param cancel_on_kill: stop the job when the task is killed, times out, or is ended or cleared by a user. A worker
+        or triggerer that is restarted stops nothing where the task goes on
+    :param durable: compute the job's id, so that it is submitted once: a create whose answer was lost is not performed
+        twice, and a retry goes on with the job that a try before it left active, or succeeded without being returned.
+        A cleared task gets a new job. False lets the API mint the id; that, or an id of your own, is submitted anew
     :param accept_partial_success: take PARTIALLY_SUCCEEDED for a success
     :param multiple_outputs: push each part of the result under a key of its own too, so that
         ``task.output["output_notebook_uri"]`` works
@@ -115,7 +79,7 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
     """
 
     template_fields: Sequence[str] = (
-        *_JobOperator.template_fields,
+        *JobOperator.template_fields,
         "gcs_notebook_source",
         "direct_notebook_source",
         "dataform_repository_source",
@@ -165,7 +129,7 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
     ) -> None:
         super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.gcs_notebook_source = gcs_notebook_source
-        self.direct_notebook_source = _untemplated(direct_notebook_source)
+        self.direct_notebook_source = untemplated(direct_notebook_source)
         self.dataform_repository_source = dataform_repository_source
         self.notebook_runtime_template_resource_name = notebook_runtime_template_resource_name
         self.custom_environment_spec = custom_environment_spec
@@ -186,58 +150,58 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
         self.durable = durable
         self.accept_partial_success = accept_partial_success
         self._job_name: str | None = None
+        self._ti: Any = None
         self._check_what_is_known()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit the job, then wait for it: here, or in the triggerer."""
-        try:
-            self._job_name = self._submit(context)
-        except InvalidJob as error:
-            raise never_retried(error) from error
-        try:
+        self._ti = context["ti"]
+        with self._stopping_the_job_on_error():
+            self._job_name = self._adopt(context) or self._create(context)
             self._push_job(context)
             if not self.wait_for_completion:
-                job = self.hook.get_notebook_execution_job(name=self._job_name)
-                return JobResult.from_job(job).to_xcom()
-            if self.deferrable:
-                self._defer(context)
-            job = self.hook.wait_for_notebook_execution_job(
-                name=self._job_name, poll_interval=self.poll_interval, end_time=self._end_time(context)
-            )
-        except AirflowTaskTimeout as error:
-            self._stop()
-            raise JobTimeout(f"Notebook job {self._job_name} exceeded {self.execution_timeout}") from error
-        except Exception:
-            self._stop()
-            raise
-        return self._conclude(job)
+                return JobResult.from_job(self.hook.get_notebook_execution_job(name=self._job_name)).to_xcom()
+            job = self._wait(context, self._end_time(context))
+        return self._conclude(context, job)
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Go on after the trigger's event; all that is needed is in the event."""
+    def execute_complete(
+        self, context: Context, event: Mapping[str, Any] | None, end_time: float | None = None
+    ) -> dict[str, Any]:
+        """Go on after the trigger's event.
+
+        :param end_time: the deadline, which Airflow 3.1 cannot tell again: it has forgotten when this try started
+        """
         if not event or not event.get("name"):
             raise NotebookExecutionJobError(f"The trigger returned no usable event: {event!r}")
+        self._ti = context["ti"]
         self._job_name = event["name"]
         outcome, message = event.get("outcome"), event.get("message")
-        if outcome == "finished":
-            return self._conclude(self.hook.get_notebook_execution_job(name=event["name"]))
-        if outcome == "lost":
-            raise JobLost(message)
-        self._stop()
-        if outcome == "timeout":
-            raise JobTimeout(message)
-        raise NotebookExecutionJobError(f"Waiting for notebook job {event['name']} failed: {message}")
+        with self._stopping_the_job_on_error():
+            if outcome == "timeout":
+                raise JobTimeout(message)
+            if outcome not in ("finished", "lost"):
+                raise NotebookExecutionJobError(f"Waiting for notebook job {event['name']} failed: {message}")
+            job = self._ended_job(context, end_time or self._end_time(context))
+        return self._conclude(context, job)
 
     def on_kill(self) -> None:
-        """Stop the job when Airflow ends this task on the worker; a deferred one is stopped by its trigger."""
-        if self._job_name:
-            self._stop(grace=KILL_GRACE)
+        """Stop the job when Airflow ends this task on the worker; a deferred one is stopped by its trigger.
+
+        A worker that is shut down, while its task is to be tried again, leaves the job to the next try.
+        """
+        if not self._job_name or not self.cancel_on_kill:
+            return
+        if self._has_computed_id and will_be_tried_again(self._ti):
+            self.log.info("The worker ends, the task does not: its next try goes on with job %s", self._job_name)
+            return
+        self._stop(grace=KILL_GRACE)
 
     # --- inside --------------------------------------------------------------------------------------------
 
     def _check_what_is_known(self) -> None:
         """Refuse, while the DAG is parsed, what can be known to be wrong without rendering a template."""
         spec = self._spec()
-        unknown = {f.name for f in fields(spec) if _is_templated(getattr(spec, f.name))}
+        unknown = {f.name for f in fields(spec) if is_templated(getattr(spec, f.name))}
         if self.display_name is None:
             unknown.add("display_name")
         if problems := spec.problems(unknown=unknown, reading=False):  # parsing a DAG reads no files
@@ -247,18 +211,47 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
         values = {f.name: getattr(self, f.name) for f in fields(NotebookExecutionJobSpec)}
         return NotebookExecutionJobSpec(**{**values, **changes})
 
-    def _submit(self, context: Context) -> str:
-        is_computed = self.durable and not self.notebook_execution_job_id
+    @property
+    def _has_computed_id(self) -> bool:
+        return self.durable and not self.notebook_execution_job_id
+
+    def _own_name(self, context: Context) -> JobName:
+        """The name of the job that this try submits, where its id is computed."""
+        location = str(self.location)
+        return JobName(
+            self.hook.get_project_id(self.project_id, location), location, Tries.from_context(context).job_id()
+        )
+
+    def _adopt(self, context: Context) -> str | None:
+        """The name of a job that an earlier try left, to go on with; any other that was left is stopped."""
+        if not self._has_computed_id or context["ti"].try_number == 1:
+            return None
+        earlier = EarlierTries(self.hook, Tries.from_context(context), self._own_name(context))
+        adopted = earlier.find_adoptable(accept_partial_success=self.accept_partial_success)
+        self._stop_others(context, keep=adopted)
+        if adopted:
+            self.log.info("Going on with notebook job %s, which an earlier try submitted", adopted)
+        return adopted
+
+    def _stop_others(self, context: Context, keep: str | None) -> None:
+        """Stop what earlier tries left active, but one job."""
+        if self._has_computed_id and self.cancel_on_kill and context["ti"].try_number > 1:
+            earlier = EarlierTries(self.hook, Tries.from_context(context), self._own_name(context))
+            earlier.stop_others(keep, display_name=self._display_name(context))
+
+    def _create(self, context: Context) -> str:
+        """Submit a new job."""
+        own_name = self._own_name(context) if self._has_computed_id else None
         spec = self._spec(
-            display_name=self.display_name or _default_display_name(context),
+            display_name=self._display_name(context),
             direct_notebook_source=self._direct_notebook_source(),
-            notebook_execution_job_id=_computed_job_id(context) if is_computed else self.notebook_execution_job_id,
+            notebook_execution_job_id=own_name.job_id if own_name else self.notebook_execution_job_id,
+            job_timeout=self._job_timeout,
         )
         spec.validate()
         project = self.hook.get_project_id(self.project_id, spec.location)
-        if is_computed:
-            # Nobody else computes this id: whatever has it was submitted by this try, and is ours to stop from here on.
-            self._job_name = str(JobName(project, spec.location, spec.notebook_execution_job_id))
+        # Nobody else computes this id: whatever has it was submitted by this try, and is ours to stop from here on.
+        self._job_name = str(own_name) if own_name else None
         try:
             name = self.hook.create_notebook_execution_job(
                 job=spec.to_api(project),  # validated above: the hook would read and check the notebook again
@@ -267,14 +260,30 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
                 notebook_execution_job_id=spec.notebook_execution_job_id,
             )
         except ApiError as error:
-            if error.code != "ALREADY_EXISTS" or not is_computed:
-                raise
-            name = str(self._job_name)
+            if error.code == "ALREADY_EXISTS" and own_name:
+                return str(own_name)
+            if not error.is_transient:
+                self._job_name = None  # refused: there is nothing to stop
+            raise
         self.log.info("Submitted notebook job %s", name)
         return name
 
+    @property
+    def _job_timeout(self) -> timedelta | float | str | None:
+        """The API's own limit: what was given, else the task's, should Airflow be in no state to keep that."""
+        if self.job_timeout is None and self.wait_for_completion:
+            return self.execution_timeout
+        return self.job_timeout
+
+    def _display_name(self, context: Context) -> str:
+        if self.display_name:
+            return self.display_name
+        ti = context["ti"]
+        mapped = "" if ti.map_index in (None, -1) else f" [{ti.map_index}]"
+        return f"{ti.dag_id}.{ti.task_id}{mapped} {ti.run_id}"[:DISPLAY_NAME_MAX]
+
     def _direct_notebook_source(self) -> bytes | Path | None:
-        source = _untemplated(self.direct_notebook_source)  # again: an XComArg may have come out as a notebook
+        source = untemplated(self.direct_notebook_source)  # again: an XComArg may have come out as a notebook
         if not isinstance(source, str):
             return source
         folder = Path(self.dag.fileloc).parent if self.has_dag() else Path()
@@ -291,19 +300,45 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
             api_endpoint=self.api_endpoint,
         )
 
-    def _defer(self, context: Context) -> None:
-        self.defer(
-            trigger=NotebookExecutionJobTrigger(
-                name=str(self._job_name),
-                gcp_conn_id=self.gcp_conn_id,
-                impersonation_chain=self.impersonation_chain,
-                api_endpoint=self.api_endpoint,
-                poll_interval=self.poll_interval,
-                end_time=self._end_time(context),
-                cancel_on_kill=self.cancel_on_kill,
-            ),
-            method_name="execute_complete",
-        )
+    def _wait(self, context: Context, end_time: float | None) -> Any:
+        """Wait until the job has ended, here or in the triggerer, and return it."""
+        if self.deferrable:
+            self.defer(
+                trigger=NotebookExecutionJobTrigger(
+                    name=str(self._job_name),
+                    gcp_conn_id=self.gcp_conn_id,
+                    impersonation_chain=self.impersonation_chain,
+                    api_endpoint=self.api_endpoint,
+                    poll_interval=self.poll_interval,
+                    end_time=end_time,
+                    cancel_on_kill=self.cancel_on_kill,
+                ),
+                method_name="execute_complete",
+                kwargs={"end_time": end_time},
+            )
+        return self._ended_job(context, end_time)
+
+    def _ended_job(self, context: Context, end_time: float | None) -> Any:
+        """Look at the job until it has ended, and return it.
+
+        One that was taken over and then stopped, by a former owner that Airflow had given up but that lived on, is
+        replaced by a new one: once, as that is this try's own.
+        """
+        name = str(self._job_name)
+        is_adopted = self._has_computed_id and JobName.parse(name).job_id != self._own_name(context).job_id
+        try:
+            job = self.hook.wait_for_notebook_execution_job(
+                name=name, poll_interval=self.poll_interval, end_time=end_time
+            )
+            if not (is_adopted and state_of(job) is JobState.CANCELLED):
+                return job
+        except JobLost:
+            if not is_adopted:
+                raise
+        self.log.warning("Notebook job %s was stopped after it had been taken over from an earlier try", name)
+        self._job_name = self._create(context)
+        self._push_job(context)
+        return self._wait(context, end_time)
 
     def _end_time(self, context: Context) -> float | None:
         """Airflow's `execution_timeout` from the start of this try: Airflow 3.3 ignores it while a task is deferred."""
@@ -312,25 +347,45 @@ class CreateNotebookExecutionJobOperator(_JobOperator):
             return None
         return float(started.timestamp() + self.execution_timeout.total_seconds())
 
-    def _conclude(self, job: Any) -> dict[str, Any]:
+    def _conclude(self, context: Context, job: Any) -> dict[str, Any]:
+        # A create of an earlier try may have been on its way when this one looked for jobs left behind.
+        self._stop_others(context, keep=job.name)
         result = self.hook.get_result(job)
+        if result.job_state is JobState.EXPIRED and self.job_timeout is None and self.execution_timeout:
+            raise JobTimeout(f"Notebook job {job.name} exceeded {self.execution_timeout}")
         if not result.succeeded(accept_partial_success=self.accept_partial_success):
             raise result.error()
         self.log.info("Notebook job %s ended as %s", result.job_id, result.job_state)
         self.log.info("Executed notebook: %s", result.output_notebook_uri or "none was written")
         return result.to_xcom()
 
-    def _stop(self, **kwargs: Any) -> None:
+    @contextmanager
+    def _stopping_the_job_on_error(self) -> Iterator[None]:
+        """Leave no job behind where the submit or the wait fails; bad input is not tried again."""
+        try:
+            yield
+        except InvalidJob as error:
+            raise never_retried(error) from error
+        except JobLost:
+            raise
+        except AirflowTaskTimeout as error:
+            self._stop()
+            raise JobTimeout(f"Notebook job {self._job_name} exceeded {self.execution_timeout}") from error
+        except Exception:
+            self._stop()
+            raise
+
+    def _stop(self, **options: Any) -> None:
         """Stop the job, unless `cancel_on_kill` is off; never raises, so that the first error is the one seen."""
         if not self.cancel_on_kill or not self._job_name:
             return
         try:
-            self.hook.cancel_notebook_execution_job(name=self._job_name, **kwargs)
-        except Exception as error:
-            self.log.error("Could not stop notebook job %s, which may still run and cost: %s", self._job_name, error)
+            stop_quietly(self.hook, self._job_name, **options)
+        except AirflowTaskTimeout:  # Airflow's alarm rings once, and did so in the midst of this
+            stop_quietly(self.hook, self._job_name, **options)
 
 
-class GetNotebookExecutionJobOperator(_JobOperator):
+class GetNotebookExecutionJobOperator(JobOperator):
     """Read a job, whatever its state.
 
     :param notebook_execution_job: resource name, or bare id with `location`
@@ -338,7 +393,7 @@ class GetNotebookExecutionJobOperator(_JobOperator):
     :return: the result, see `JobResult.to_xcom`
     """
 
-    template_fields: Sequence[str] = (*_JobOperator.template_fields, "notebook_execution_job")
+    template_fields: Sequence[str] = (*JobOperator.template_fields, "notebook_execution_job")
 
     def __init__(self, *, notebook_execution_job: str, multiple_outputs: bool = True, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=multiple_outputs, **kwargs)
@@ -352,7 +407,7 @@ class GetNotebookExecutionJobOperator(_JobOperator):
         return self.hook.get_result(job).to_xcom()
 
 
-class ListNotebookExecutionJobsOperator(_JobOperator):
+class ListNotebookExecutionJobsOperator(JobOperator):
     """List the jobs of a location.
 
     :param filter: on `notebookExecutionJob`, `displayName` or `schedule`; the API rejects any on state or time
@@ -361,7 +416,7 @@ class ListNotebookExecutionJobsOperator(_JobOperator):
     :return: a list of results, see `JobResult.to_xcom`; their `output_notebook_uri` is not looked for, and null
     """
 
-    template_fields: Sequence[str] = (*_JobOperator.template_fields, "filter", "order_by")
+    template_fields: Sequence[str] = (*JobOperator.template_fields, "filter", "order_by")
 
     def __init__(
         self,
@@ -390,14 +445,14 @@ class ListNotebookExecutionJobsOperator(_JobOperator):
         return [JobResult.from_job(job).to_xcom() for job in islice(jobs, self.max_results)]
 
 
-class DeleteNotebookExecutionJobOperator(_JobOperator):
+class DeleteNotebookExecutionJobOperator(JobOperator):
     """Delete a job; one that runs is stopped by it. Its output in Cloud Storage stays.
 
     :param notebook_execution_job: resource name, or bare id with `location`
     :param ignore_if_missing: succeed where there is no such job
     """
 
-    template_fields: Sequence[str] = (*_JobOperator.template_fields, "notebook_execution_job")
+    template_fields: Sequence[str] = (*JobOperator.template_fields, "notebook_execution_job")
 
     def __init__(self, *, notebook_execution_job: str, ignore_if_missing: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -414,41 +469,3 @@ class DeleteNotebookExecutionJobOperator(_JobOperator):
             if not self.ignore_if_missing:
                 raise
             self.log.info("Notebook job %s does not exist", self.notebook_execution_job)
-
-
-def _untemplated(source: Any) -> Any:
-    """A notebook's content as bytes, which Airflow does not render; a path, or an XComArg, as it is."""
-    if isinstance(source, Mapping):
-        return json.dumps(source).encode()
-    if isinstance(source, str) and source.lstrip().startswith("{") and not source.lstrip().startswith("{{"):
-        return source.encode()
-    return source
-
-
-def _is_templated(value: Any) -> bool:
-    """Whether a value is known only when the task runs: a Jinja template, an XComArg, or holding one."""
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    if isinstance(value, Mapping):
-        return any(_is_templated(part) for part in value.values())  # Airflow renders no keys
-    if isinstance(value, (list, tuple)):
-        return any(_is_templated(part) for part in value)
-    return not isinstance(value, (int, float, bytes, timedelta, type(None)))
-
-
-def _default_display_name(context: Context) -> str:
-    ti = context["ti"]
-    mapped = "" if ti.map_index in (None, -1) else f" [{ti.map_index}]"
-    return f"{ti.dag_id}.{ti.task_id}{mapped} {ti.run_id}"[:DISPLAY_NAME_MAX]
-
-
-def _computed_job_id(context: Context) -> str:
-    ti = context["ti"]
-    return job_id_for(
-        dag_id=ti.dag_id,
-        run_id=ti.run_id,
-        run_start=context["dag_run"].start_date,
-        task_id=ti.task_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-        try_number=ti.try_number,
-    )

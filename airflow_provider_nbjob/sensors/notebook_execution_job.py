@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_nbjob.exceptions import (
-    ApiError,
     InvalidJob,
     JobLost,
     NotebookExecutionJobError,
@@ -23,6 +23,7 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
 )
+from airflow_provider_nbjob.weather import Weather
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -104,15 +105,14 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the job once."""
+        job, has_looked = None, False
         try:
-            job = self._find(context)
-        except ApiError as error:
-            if not error.is_transient:
-                raise
-            self.log.warning("Looking at the job failed, and will be tried again: %s", error)
-            return PokeReturnValue(is_done=False)
+            with self._weather:
+                job, has_looked = self._find(context), True
         except (InvalidJob, JobLost) as error:
             raise never_retried(error) from error
+        if not has_looked:
+            return PokeReturnValue(is_done=False)
         if job is None:
             self.log.info("Schedule %s has launched no job yet", self.schedule)
             return PokeReturnValue(is_done=False)
@@ -139,10 +139,17 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         self._push_job(context, job)
         return self._conclude(job)
 
+    @cached_property
+    def _weather(self) -> Weather:
+        return Weather(self.log)
+
     def _find(self, context: Context) -> Any:
         if self.schedule is None:
             return self.hook.get_notebook_execution_job(
-                name=str(self.notebook_execution_job), location=self.location, project_id=self.project_id
+                name=str(self.notebook_execution_job),
+                location=self.location,
+                project_id=self.project_id,
+                retry=False,
             )
         return self.hook.find_scheduled_job(
             schedule=self.schedule,

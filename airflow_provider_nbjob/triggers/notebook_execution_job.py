@@ -17,6 +17,7 @@ from asgiref.sync import sync_to_async
 from airflow_provider_nbjob.exceptions import JobLost, JobTimeout
 from airflow_provider_nbjob.job import state_of
 from airflow_provider_nbjob.lazy_hook import LazyHook
+from airflow_provider_nbjob.stopping import is_awaited, stop_quietly
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.looking import Look
@@ -85,7 +86,10 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
-        """Stop the job; the stop goes on in its thread where Airflow cuts this method short."""
+        """Stop the job, unless the task still waits for it: Airflow 3.3.2 calls this on reassigned triggers too.
+
+        The stop goes on in its thread where Airflow cuts this method short, after one second.
+        """
         if not self.cancel_on_kill:
             return
         stopping = asyncio.create_task(_in_thread(self._stop))
@@ -114,8 +118,11 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         return looks_at_job(self.hook, self.name, poll_interval=self.poll_interval, end_time=self.end_time)
 
     def _stop(self) -> None:
+        if is_awaited(self.task_instance, self.name):
+            self.log.info("Another triggerer waits for notebook job %s now, so it is not stopped", self.name)
+            return
         self.log.info("The task was ended while it waited, so notebook job %s is stopped", self.name)
-        self.hook.cancel_notebook_execution_job(name=self.name)
+        stop_quietly(self.hook, self.name)
 
 
 class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):

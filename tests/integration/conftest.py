@@ -70,7 +70,7 @@ class Pushed(dict[str, Any]):
         self[key] = value
 
 
-def make_context(run_id: str, **changes: Any) -> dict[str, Any]:
+def make_context(run_id: str, *, retries: int = 0, **changes: Any) -> dict[str, Any]:
     """What an operator reads of Airflow's context; `ti.pushed` gathers the XCom."""
     start = datetime.now(timezone.utc)
     pushed = Pushed()
@@ -80,7 +80,12 @@ def make_context(run_id: str, **changes: Any) -> dict[str, Any]:
         "run_id": run_id,
         "map_index": -1,
         "try_number": 1,
+        "max_tries": 0,
         "start_date": start,
     }
     ti = SimpleNamespace(**{**values, **changes}, xcom_push=pushed.xcom_push, pushed=pushed)
-    return {"ti": ti, "dag_run": SimpleNamespace(start_date=start, data_interval_start=start)}
+    return {
+        "ti": ti,
+        "task": SimpleNamespace(retries=retries),
+        "dag_run": SimpleNamespace(start_date=start, data_interval_start=start),
+    }

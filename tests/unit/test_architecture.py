@@ -18,6 +18,9 @@ PURE = {"exceptions", "job", "notebook", "spec"}
 # room: prefixes of modules that it must not import, wherever in a module the import stands
 FORBIDDEN = {
     **dict.fromkeys(PURE, ("airflow", "google", "grpc", f"{OURS}.hooks", f"{OURS}.emulator")),
+    **dict.fromkeys(("tries", "weather"), ("airflow", "google", "grpc", f"{OURS}.hooks", f"{OURS}.emulator")),
+    "adoption": ("airflow", "google", "grpc", f"{OURS}.operators", f"{OURS}.triggers", f"{OURS}.emulator"),
+    "stopping": ("google", "grpc", f"{OURS}.operators", f"{OURS}.triggers", f"{OURS}.emulator"),
     "failures": ("google", "grpc", f"{OURS}.hooks", f"{OURS}.emulator"),
     "lazy_hook": ("airflow", "google", "grpc", f"{OURS}.emulator"),
     "get_provider_info": ("airflow", "google", OURS),
@@ -68,7 +71,9 @@ def test_a_room_imports_only_what_it_may_know(room, path):
     assert not broken + ours
 
 
-@pytest.mark.parametrize("room", ["operators", "sensors", "triggers", "links", "lazy_hook.py"])
+@pytest.mark.parametrize(
+    "room", ["operators", "sensors", "triggers", "links", "lazy_hook.py", "adoption.py", "stopping.py"]
+)
 def test_the_hook_is_imported_only_when_it_is_used(room):
     for path in [PACKAGE / room] if room.endswith(".py") else (PACKAGE / room).glob("*.py"):
         assert not [m for m in imports(path, only_at_import=True) if is_below(m, (f"{OURS}.hooks",))]
