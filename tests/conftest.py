@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ CHECKOUT = Path(__file__).parents[1]
 # Airflow makes its home when it is imported, in that of the user unless told otherwise.
 os.environ["AIRFLOW_HOME"] = str(CHECKOUT / "tests" / "output" / "airflow")
 BUCKET = "nbjob-examples"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--whole``: the fault matrix with its full numbers, which takes three times as long."""
+    parser.addoption("--whole", action="store_true", help="run the fault matrix with its full numbers")
 
 
 def wait_until(condition: Callable[[], Any], *, timeout: float, what: str, interval: float = 0.2) -> Any:
@@ -35,13 +41,15 @@ class EmulatorProcess:
 
     :param data_dir: its data directory
     :param options: further options of its command line
+    :param environment: variables beside this process's own, which the notebooks see too
     """
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.exports: dict[str, str] = {}
         self.rest_url = ""
-        self._log = (data_dir.parent / f"{data_dir.name}.log").open("a")
+        self.log_path = data_dir.parent / f"{data_dir.name}.log"
+        self._log = self.log_path.open("a")
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "airflow_provider_nbjob.emulator", "--data-dir", str(data_dir)),
@@ -51,6 +59,7 @@ class EmulatorProcess:
             stderr=self._log,
             text=True,
             start_new_session=True,
+            env={**os.environ, **(environment or {})},
         )
         assert self._process.stdout
         for line in self._process.stdout:
@@ -61,7 +70,7 @@ class EmulatorProcess:
                 self.rest_url = line.split()[1]
             elif line.strip() == "ready":
                 return
-        raise AssertionError(f"the emulator did not start: {Path(self._log.name).read_text()[-2000:]}")
+        raise AssertionError(f"the emulator did not start: {self.log_path.read_text()[-2000:]}")
 
     def __enter__(self) -> EmulatorProcess:
         return self
@@ -102,6 +111,11 @@ class EmulatorProcess:
         """Have a job report a state."""
         httpx.post(f"{self.rest_url}/emulator/jobs/{job_id}/state", json={"jobState": state}).raise_for_status()
 
+    def submitted(self) -> dict[str, str]:
+        """The display name of every job that was ever submitted, by the job's id; deleted ones too."""
+        lines = re.finditer(r"Job (\S+) was submitted: '(.*)'", self.log_path.read_text())
+        return {line[1]: line[2] for line in lines}
+
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, newest first, as the API shows them."""
         url = f"{self.rest_url}/v1/projects/emulator-project/locations/us-central1/notebookExecutionJobs"
@@ -112,11 +126,15 @@ class EmulatorProcess:
             .get("notebookExecutionJobs", [])
         )
 
+    def delete(self, name: str) -> None:
+        """Delete a job, as somebody else may."""
+        httpx.delete(f"{self.rest_url}/v1/{name}", timeout=30).raise_for_status()
+
     def delete_active_jobs(self) -> None:
         """Delete the jobs that have not ended, so that they take nobody's turn."""
         for job in self.jobs():
             if "status" not in job:
-                httpx.delete(f"{self.rest_url}/v1/{job['name']}", timeout=30).raise_for_status()
+                self.delete(job["name"])
 
     def object_path(self, uri: str) -> Path:
         """The file that holds an object."""

@@ -10,6 +10,7 @@ even where the notebook failed; at most 100 jobs a page. Not documented, so chos
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import re
 import threading
@@ -37,6 +38,8 @@ from airflow_provider_nbjob.emulator.listing import (
 from airflow_provider_nbjob.emulator.store import JobMessage, Operation, Store, set_state, state_of
 from airflow_provider_nbjob.emulator.validation import PARENT, TEMPLATE, check_job, check_location
 from airflow_provider_nbjob.job import JobName, JobState
+
+log = logging.getLogger(__name__)
 
 VIEW_FULL = 2
 WAIT_MAX = 60.0  # seconds
@@ -90,6 +93,7 @@ class NotebookService:
                 raise AlreadyExists(f"NotebookExecutionJob {job.name} already exists.")
             self._store.put_operation(operation)
             self._engine.submit(job.name)
+        log.info("Job %s was submitted: %r", JobName.parse(job.name).job_id, job.display_name)
         return self._shown(operation)
 
     def get(self, request: Any) -> Any:

@@ -35,7 +35,7 @@ class Airflow:
 
     :param home: its AIRFLOW_HOME, which must not exist yet
     :param dags: its folder of DAGs
-    :param exports: variables that lead to the emulator
+    :param exports: further variables: those that lead to the emulator, and settings
     """
 
     def __init__(self, home: Path, dags: Path, exports: dict[str, str]) -> None:
@@ -50,7 +50,6 @@ class Airflow:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "PYTHONDONTWRITEBYTECODE"))}
         return {
             **kept,
-            **exports,
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{self.port}",
             "AIRFLOW__API__PORT": str(self.port),
@@ -69,6 +68,7 @@ class Airflow:
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "NO_PROXY": "127.0.0.1,localhost",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            **exports,
         }
 
     def __enter__(self) -> Airflow:
@@ -96,6 +96,8 @@ class Airflow:
     def start(self, component: str, name: str | None = None) -> None:
         """Start a component, under a name of its own where there are several."""
         options = ["--host", "127.0.0.1", "--workers", "1"] if component == "api-server" else []
+        if name:
+            options.append("--skip-serve-logs")  # the first one has the port
         with (self.home / f"{name or component}.log").open("ab") as log:
             self.processes[name or component] = subprocess.Popen(
                 ["airflow", component, *options],
@@ -116,6 +118,10 @@ class Airflow:
             except subprocess.TimeoutExpired:
                 os.killpg(group, signal.SIGKILL)
                 process.wait()
+
+    def signal(self, name: str, what: signal.Signals) -> None:
+        """Send a signal to a component and what it started."""
+        os.killpg(self.processes[name].pid, what)
 
     def _is_healthy(self) -> bool:
         try:
@@ -162,6 +168,20 @@ class Airflow:
         """The task instances of a run."""
         answer = self.request("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")
         return list(answer["task_instances"])
+
+    def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """A task instance that is not mapped."""
+        return dict(self.request("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"))
+
+    def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Mark a task instance as failed or success, as a person does."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        self.request("PATCH", path, json={"new_state": state})
+
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Clear a task instance, as a person does."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False}
+        self.request("POST", f"dags/{dag_id}/clearTaskInstances", json={**body, "reset_dag_runs": True})
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """The value of an XCom."""

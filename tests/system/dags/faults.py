@@ -1,0 +1,50 @@
+"""What the fault matrix runs: DAGs of one notebook each, which differ in how the task is run."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
+
+MAPPED = range(int(os.environ["FAULTS_MAPPED"]))
+
+
+def job_arguments(**changes):
+    return {
+        "task_id": "job",
+        "location": "us-central1",
+        "gcs_notebook_source": "gs://faults/notebooks/{{ dag_run.conf['notebook'] }}.ipynb",
+        "notebook_runtime_template_resource_name": "template",
+        "service_account": "notebooks@example-project.iam.gserviceaccount.com",
+        "gcs_output_uri": "gs://faults/runs",
+        "poll_interval": 1.0,
+        "retry_delay": timedelta(seconds=1),
+        **changes,
+    }
+
+
+DAGS = {
+    "deferred": {"deferrable": True},
+    "deferred_retried": {"deferrable": True, "retries": 1},
+    "blocking_retried": {"retries": 1},
+    "deferred_limited": {"deferrable": True, "execution_timeout": timedelta(seconds=5)},
+    "blocking_limited": {"execution_timeout": timedelta(seconds=5)},
+}
+
+for dag_id, settings in DAGS.items():
+    with DAG(dag_id, schedule=None) as dag:
+        CreateNotebookExecutionJobOperator(**job_arguments(**settings))
+
+with DAG("mapped", schedule=None):
+    CreateNotebookExecutionJobOperator.partial(**job_arguments(deferrable=True, retries=1)).expand(
+        labels=[{"n": str(n)} for n in MAPPED]
+    )
+
+with DAG("two", schedule=None):
+    CreateNotebookExecutionJobOperator(**job_arguments(deferrable=True, retries=1))
+    CreateNotebookExecutionJobOperator(
+        **job_arguments(task_id="other", deferrable=True, gcs_notebook_source="gs://faults/notebooks/waiting.ipynb")
+    )
