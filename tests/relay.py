@@ -19,8 +19,7 @@ class Relay:
         self._server = (host, int(port))
         self._listener: socket.socket | None = None
         self._connections: list[socket.socket] = []
-        self._flows = threading.Event()
-        self._flows.set()
+        self._forgotten: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._port = 0
         self.up()
@@ -35,8 +34,7 @@ class Relay:
         self.down()
 
     def up(self) -> None:
-        """Take connections, and pass everything on; on the same port as before, where it was down."""
-        self._flows.set()
+        """Take connections; on the same port as before, where it was down."""
         if self._listener:
             return
         listener = socket.socket()
@@ -54,7 +52,6 @@ class Relay:
             self._listener.close()
             self._listener = None
         self.drop()
-        self._flows.set()
 
     def drop(self) -> None:
         """Break the connections that stand."""
@@ -65,9 +62,10 @@ class Relay:
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
-    def hang(self) -> None:
-        """Take connections and what is sent over them, and pass nothing on, until `up`."""
-        self._flows.clear()
+    def forget(self) -> None:
+        """Pass nothing on over the connections that stand, without closing them: what a dead machine leaves."""
+        with self._lock:
+            self._forgotten.update(self._connections)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -84,8 +82,8 @@ class Relay:
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         try:
             while data := source.recv(65536):
-                self._flows.wait()
-                target.sendall(data)
+                if source not in self._forgotten:
+                    target.sendall(data)
             target.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # broken, by one of the two or by `drop`
