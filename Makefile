@@ -11,10 +11,10 @@ export UV_PYTHON_DOWNLOADS := never
 # On a terminal uv shows its progress; in a log its list of packages would hide everything else.
 QUIETLY := $(shell test -t 2 || echo --quiet)
 
-.PHONY: help demo test lint unit integration system constraints clean
+.PHONY: help demo test lint unit integration system test-faults constraints clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "== creating $(VENV) (about 2 GB; a minute or two)"
@@ -43,6 +43,9 @@ integration: $(VENV)/installed  ## tests against the emulator, with real kernels
 
 system: $(VENV)/installed  ## tests in a real Airflow
 	$(BIN)/python -m pytest tests/system
+
+test-faults: $(VENV)/installed  ## the whole fault matrix, which `system` runs with smaller numbers
+	$(BIN)/python -m pytest tests/system/test_faults.py --whole
 
 constraints: $(VENV)/installed  ## resolve constraints.txt anew
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra test --extra examples \

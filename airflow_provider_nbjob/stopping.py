@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _GOES_ON = frozenset({"running", "up_for_retry", "scheduled", "queued", "deferred"})
 
 # Airflow kills a worker 5 s after it asked it to stop: what is left after this must do for the stop.
-_ASK_SECONDS = 1.5
+_ASK_SECONDS = 2.5
 
 
 def stop_quietly(hook: NotebookExecutionJobHook, name: str, **options: Any) -> None:

@@ -5,6 +5,7 @@ Importing this module loads nothing of Google's: parsing a DAG costs nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -30,8 +31,8 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecu
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# Airflow kills a worker 5 s after it asked it to stop; a cancelled job gets less than that before it is deleted.
-KILL_GRACE = 2.0
+# Airflow kills a worker 5 s after it asked it to stop: by then a job that cannot be cancelled must have been deleted.
+KILL_SECONDS = 3.5
 
 
 class CreateNotebookExecutionJobOperator(JobOperator):
@@ -191,10 +192,11 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         """
         if not self._job_name or not self.cancel_on_kill:
             return
+        asked = time.monotonic()
         if self._has_computed_id and will_be_tried_again(self._ti):
             self.log.info("The worker ends, the task does not: its next try goes on with job %s", self._job_name)
             return
-        self._stop(grace=KILL_GRACE)
+        self._stop(grace=KILL_SECONDS - (time.monotonic() - asked))
 
     # --- inside --------------------------------------------------------------------------------------------
 

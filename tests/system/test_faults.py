@@ -337,6 +337,31 @@ def test_marked_while_deferred(case, state):
     case.ends(f"marked {state} while deferred", created=1, states=[state])
 
 
+def test_run_marked_failed_while_deferred(case):
+    case.start("deferred", "waiting")
+    case.wait_until_deferred()
+    case.airflow.request("PATCH", f"dags/{case.dag_id}/dagRuns/{case.run_id}", json={"state": "failed"})
+    case.ends("run marked failed while deferred", created=1, states=["failed"])
+
+
+def test_marked_failed_while_a_worker_waits(case):
+    case.start("blocking_retried", "waiting")
+    wait_until(case.running, timeout=60, what="a job that runs")
+    case.airflow.mark(case.dag_id, case.run_id, "job", "failed")
+    case.ends("marked failed while a worker waits", created=1, states=["failed"])
+
+
+def test_cleared_while_a_worker_waits(case):
+    case.start("blocking_retried", "waiting")
+    wait_until(case.running, timeout=60, what="a job that runs")
+    case.airflow.clear(case.dag_id, case.run_id, "job")
+    wait_until(lambda: len(case.created()) == 2, timeout=90, what="a second job")
+    wait_until(lambda: case.active() == case.created()[1:], timeout=60, what="only the second job active")
+    case.open_gate()
+    assert case.wait_for_run() == "success"
+    case.ends("cleared while a worker waits", created=2, states=["success"])
+
+
 def test_cleared_while_deferred(case):
     case.start("deferred", "waiting")
     case.wait_until_deferred()
