@@ -7,6 +7,8 @@ which passes SIGTERM on), and in a triggerer that was thought dead and comes bac
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.job import JobName
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 # task is "restarting": that asks for a new job.
 _GOES_ON = frozenset({"running", "up_for_retry", "scheduled", "queued", "deferred"})
 
-# Airflow kills a worker 5 s after it asked it to stop: what is left after this must do for the stop.
-_ASK_SECONDS = 2.5
+# Airflow kills a worker 5 s after it asked it to stop: by then a job that cannot be cancelled must have been deleted.
+KILL_SECONDS = 3.5
+ASK_SECONDS = 2.5  # of these, to find out whether the task goes on
 
 
 def stop_quietly(hook: NotebookExecutionJobHook, name: str, **options: Any) -> None:
@@ -35,24 +38,41 @@ def stop_quietly(hook: NotebookExecutionJobHook, name: str, **options: Any) -> N
         hook.log.error("Could not stop notebook job %s, which may still run and cost: %s", name, error)
 
 
-def will_be_tried_again(ti: Any) -> bool:
-    """Whether a worker is ended, but not its task: a later try comes, and finds the job.
+def stop_unless_tried_again(ti: Any, name: str, *, stop: Callable[..., None], log: Any) -> None:
+    """On a worker that is being ended: stop the job, unless a later try of the task comes, and finds it.
 
-    Where Airflow does not say in time, no: a job that nobody waits for would cost.
+    This is a signal handler's code. What it interrupted may hold the lock of the connection to the supervisor, and
+    gives it back only when the handler has returned; so the question is asked in a thread, which then acts by itself.
 
-    :param ti: the task instance, on the worker
+    :param ti: the task instance
+    :param name: the job's resource name
+    :param stop: stops the job; its argument `grace` is in seconds
     """
+    is_decided = threading.Event()
+    started = time.monotonic()
+
+    def stop_or_leave() -> None:
+        is_left = _will_be_tried_again(ti)
+        is_decided.set()
+        if is_left:
+            log.info("The worker ends, the task does not: its next try goes on with job %s", name)
+        else:
+            stop(grace=max(0.0, KILL_SECONDS - (time.monotonic() - started)))
+
+    thread = threading.Thread(target=stop_or_leave)
+    thread.start()
+    if is_decided.wait(0.5):
+        thread.join()
+
+
+def _will_be_tried_again(ti: Any) -> bool:
+    """Whether a later try comes; no, where Airflow does not say in time: a job that nobody waits for would cost."""
     if ti.try_number > ti.max_tries:
         return False
     answer: list[str | None] = []
-
-    def ask() -> None:
-        answer.append(_state(ti))
-
-    # This is a signal handler's code: what it interrupted may hold the lock of the connection to the supervisor.
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=lambda: answer.append(_state(ti)), daemon=True)
     thread.start()
-    thread.join(_ASK_SECONDS)
+    thread.join(ASK_SECONDS)
     return bool(answer) and answer[0] in _GOES_ON
 
 

@@ -5,7 +5,6 @@ Importing this module loads nothing of Google's: parsing a DAG costs nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -24,15 +23,12 @@ from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
 from airflow_provider_nbjob.operators.base import JobOperator
 from airflow_provider_nbjob.operators.templating import is_templated, untemplated
 from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX, NotebookExecutionJobSpec
-from airflow_provider_nbjob.stopping import stop_quietly, will_be_tried_again
+from airflow_provider_nbjob.stopping import KILL_SECONDS, stop_quietly, stop_unless_tried_again
 from airflow_provider_nbjob.tries import Tries
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-# Airflow kills a worker 5 s after it asked it to stop: by then a job that cannot be cancelled must have been deleted.
-KILL_SECONDS = 3.5
 
 
 class CreateNotebookExecutionJobOperator(JobOperator):
@@ -192,11 +188,10 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         """
         if not self._job_name or not self.cancel_on_kill:
             return
-        asked = time.monotonic()
-        if self._has_computed_id and will_be_tried_again(self._ti):
-            self.log.info("The worker ends, the task does not: its next try goes on with job %s", self._job_name)
-            return
-        self._stop(grace=KILL_SECONDS - (time.monotonic() - asked))
+        if self._has_computed_id:
+            stop_unless_tried_again(self._ti, self._job_name, stop=self._stop, log=self.log)
+        else:
+            self._stop(grace=KILL_SECONDS)
 
     # --- inside --------------------------------------------------------------------------------------------
 
