@@ -72,8 +72,7 @@ class EarlierTries:
             project_id=self._own.project,
             filter=f'displayName="{_escaped(display_name)}"',
         ):
-            job_id = JobName.parse(job.name).job_id
-            if self._tries.is_of_this_task(job_id) and job_id != self._own.job_id:
+            if self._tries.is_earlier(JobName.parse(job.name).job_id):  # a later one is none of our business
                 yield job
 
     def _get(self, try_number: int) -> Any:

@@ -61,9 +61,11 @@ class Tries:
             try_number=self.current if try_number is None else try_number,
         )
 
-    def is_of_this_task(self, job_id: str) -> bool:
-        """Whether an id belongs to this task instance, in whatever start of its run."""
-        return job_id.startswith(self.job_id().rsplit("-", 2)[0] + "-")
+    def is_earlier(self, job_id: str) -> bool:
+        """Whether an id belongs to an earlier try of this task instance, in whatever start of its run."""
+        task, _, try_number = job_id.rpartition("-")
+        same_task = task.rpartition("-")[0] == self.job_id().rsplit("-", 2)[0]
+        return same_task and try_number.isdigit() and int(try_number) < self.current
 
     @property
     def earlier(self) -> range:

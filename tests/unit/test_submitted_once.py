@@ -327,7 +327,7 @@ def _take_a_clear_for_a_retry(monkeypatch):
 
 
 def _forget_earlier_starts(monkeypatch):
-    monkeypatch.setattr(Tries, "is_of_this_task", lambda *_: False)
+    monkeypatch.setattr(Tries, "is_earlier", lambda *_: False)
 
 
 @pytest.mark.parametrize("fault", [_ignore_earlier_tries, _take_a_clear_for_a_retry, _forget_earlier_starts])
