@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="run the fault matrix with its full numbers")
 
 
+def pytest_configure() -> None:
+    """End by SIGTERM as by Ctrl-C, so that fixtures stop the processes that they started."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", returncode=143))
+
+
 def wait_until(condition: Callable[[], Any], *, timeout: float, what: str, interval: float = 0.2) -> Any:
     """Wait until `condition` returns something true, and return that; fail after `timeout` seconds."""
     end_time = time.monotonic() + timeout
