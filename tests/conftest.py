@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     """End by SIGTERM as by Ctrl-C, so that fixtures stop the processes that they started."""
+    (CHECKOUT / "tests" / "output").mkdir(exist_ok=True)  # holds --basetemp
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", returncode=143))
 
 
