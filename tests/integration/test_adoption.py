@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_nbjob.exceptions import JobCancelled, JobFailed, JobLost, JobTimeout
+from airflow_provider_nbjob.exceptions import ApiError, JobCancelled, JobFailed, JobLost, JobTimeout
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from tests.conftest import BUCKET, wait_until
@@ -161,6 +161,16 @@ def test_a_look_that_fails_makes_no_second_job(service, task, monkeypatch):
     with pytest.raises(Exception, match="UNAVAILABLE"):
         CreateNotebookExecutionJobOperator(**arguments()).execute(task.context(2))
     assert len(service.jobs()) == before
+
+
+def test_a_create_that_is_never_answered_leaves_nothing(service, task, monkeypatch):
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.requests.RETRY_TOTAL", 0.5)
+    before = len(service.submitted())
+    service.fault("CreateNotebookExecutionJob", "UNAVAILABLE", drop_response=True)
+    with pytest.raises(ApiError, match="UNAVAILABLE"):
+        CreateNotebookExecutionJobOperator(**arguments(**SLEEPING)).execute(task.context(1))
+    assert len(service.submitted()) == before + 1
+    assert not active_ids(service)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""Whether a job is stopped when Airflow ends the process that waited for it; Airflow's answers are given here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.common.compat.sdk import XCom
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+from airflow_provider_nbjob import stopping
+
+NAME = "projects/p/locations/us-central1/notebookExecutionJobs/nbjob-a-b-1"
+NUMBERED = NAME.replace("/p/", "/123456/")  # as the API gives it back
+TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=1)
+
+
+@pytest.fixture
+def airflow_says(monkeypatch):
+    """Have Airflow answer with a state, or do something else in its place."""
+
+    def says(state, job: str | None = NAME):
+        def answer(**_):
+            return {"r": {"t": state() if callable(state) else state}}
+
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", answer)
+        monkeypatch.setattr(XCom, "get_one", lambda **_: job and {"name": job})
+
+    return says
+
+
+def fail():
+    raise RuntimeError("no answer")
+
+
+def stops(ti=TI) -> list[float]:
+    """The graces with which the job was stopped."""
+    graces: list[float] = []
+    stopping.stop_unless_tried_again(ti, NAME, stop=lambda grace: graces.append(grace), log=logging.getLogger())
+    return graces
+
+
+@pytest.mark.parametrize("state", ["running", "up_for_retry", "queued", "scheduled", "deferred"])
+def test_a_job_is_left_to_the_next_try(airflow_says, state):
+    airflow_says(state)
+    assert stops() == []
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "restarting", "skipped", "removed", None, fail])
+def test_a_job_that_nobody_will_wait_for_is_stopped(airflow_says, state):
+    airflow_says(state)
+    (grace,) = stops()
+    assert 0 < grace <= stopping.KILL_SECONDS
+
+
+def test_the_last_try_leaves_nothing(airflow_says):
+    airflow_says(fail)
+    last = SimpleNamespace(**{**vars(TI), "try_number": 2})
+    assert len(stops(last)) == 1
+
+
+def test_what_the_signal_interrupted_is_let_go_on(airflow_says):
+    """The answer needs a lock that the interrupted code holds: it comes only after the handler has returned."""
+    returned, left = threading.Event(), []
+
+    def when_returned():
+        assert returned.wait(10)
+        left.append(True)
+        return "running"
+
+    airflow_says(when_returned)
+    started = time.monotonic()
+    assert stops() == []
+    assert time.monotonic() - started < 2
+    returned.set()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(10)
+    assert left
+
+
+def test_no_answer_is_no_reason_to_pay(airflow_says, monkeypatch):
+    monkeypatch.setattr(stopping, "ASK_SECONDS", 0.1)
+    ends = threading.Event()
+    airflow_says(ends.wait)
+    assert len(stops()) == 1
+    ends.set()
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "is_awaited"),
+    [
+        ("deferred", NAME, True),
+        ("deferred", NUMBERED, True),
+        ("deferred", NAME[:-1] + "2", False),  # cleared, and deferred again with a job of its own
+        ("deferred", None, False),
+        ("failed", NAME, False),
+        ("success", NAME, False),
+        (None, NAME, False),
+        (fail, NAME, False),
+    ],
+)
+def test_whether_a_deferred_task_still_waits(airflow_says, state, job, is_awaited):
+    airflow_says(state, job)
+    assert stopping.is_awaited(TI, NAME) is is_awaited
+
+
+def test_a_trigger_without_a_task_is_awaited_by_none():
+    assert not stopping.is_awaited(None, NAME)
