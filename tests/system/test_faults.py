@@ -52,11 +52,12 @@ class World:
     """Airflow, the emulator, and the network between them.
 
     :param folder: for all that they write
-    :param count: number of mapped tasks
+    :param waiting: number of tasks of the DAG `waiting`
+    :param many: number of tasks of the DAG `many`
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self.count = count
+    def __init__(self, folder: Path, waiting: int, many: int) -> None:
+        self.waiting, self.many = waiting, many
         self.gate = folder / "gate"
         notebooks = folder / "notebooks"
         notebooks.mkdir()
@@ -70,8 +71,9 @@ class World:
             environment={"FAULTS_GATE": str(self.gate)},
         )
         self.network = Relay(self.emulator.exports["NBJOB_EMULATOR_HOST"])
-        exports = {**self.emulator.exports, "NBJOB_EMULATOR_HOST": self.network.address, "FAULTS_MAPPED": str(count)}
-        self.airflow = Airflow(folder / "home", Path(__file__).parent / "dags", {**SETTINGS, **exports})
+        exports = {**self.emulator.exports, "NBJOB_EMULATOR_HOST": self.network.address}
+        counts = {"FAULTS_WAITING": str(waiting), "FAULTS_MANY": str(many)}
+        self.airflow = Airflow(folder / "home", Path(__file__).parent / "dags", {**SETTINGS, **exports, **counts})
 
     def __enter__(self) -> World:
         try:
@@ -209,8 +211,8 @@ class Case:
 
 @pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    count = 50 if request.config.getoption("--whole") else 8
-    with World(tmp_path_factory.mktemp("faults"), count) as made:
+    numbers = {"waiting": 20, "many": 50} if request.config.getoption("--whole") else {"waiting": 8, "many": 12}
+    with World(tmp_path_factory.mktemp("faults"), **numbers) as made:
         yield made
 
 
@@ -271,18 +273,20 @@ def test_worker_shut_down_while_it_waits(case):
 
 
 def test_triggerer_killed_and_restarted(case, world):
-    case.start("mapped", "waiting")
-    case.wait_until_deferred(world.count)
+    case.start("waiting", "waiting")
+    case.wait_until_deferred(world.waiting)
     for how in (signal.SIGKILL, signal.SIGTERM):
         before = case.triggerers()
         case.airflow.stop("triggerer", how)
         case.airflow.start("triggerer")
         case.wait_until_handed_over(before)
-    assert case.running() == world.count
+    assert case.running() == world.waiting
     case.open_gate()
     assert case.wait_for_run() == "success"
     case.ends(
-        "triggerer SIGKILLed, SIGTERMed, restarted while waiting", created=world.count, states=["success"] * world.count
+        "triggerer SIGKILLed, SIGTERMed, restarted while waiting",
+        created=world.waiting,
+        states=["success"] * world.waiting,
     )
 
 
@@ -309,24 +313,24 @@ def test_triggerer_stalled_and_its_trigger_adopted(case):
 
 def test_emulator_down(case, world, request):
     seconds = 60 if request.config.getoption("--whole") else 20
-    case.start("mapped", "waiting")
-    case.wait_until_deferred(world.count)
+    case.start("waiting", "waiting")
+    case.wait_until_deferred(world.waiting)
     world.network.down()
     down = time.monotonic()
     case.open_gate()
     wait_until(lambda: time.monotonic() - down > seconds, timeout=seconds + 10, what="the time without the API")
-    assert case.states() == ["deferred"] * world.count
+    assert case.states() == ["deferred"] * world.waiting
     world.network.up()
     assert case.wait_for_run() == "success"
-    case.ends(f"emulator down {seconds} s while waiting", created=world.count, states=["success"] * world.count)
+    case.ends(f"emulator down {seconds} s while waiting", created=world.waiting, states=["success"] * world.waiting)
 
 
 def test_every_rpc_fails_at_random(case, world):
     case.emulator.fault("*", "UNAVAILABLE", probability=0.3)
-    case.start("mapped", "quick")
+    case.start("many", "quick")
     assert case.wait_for_run() == "success"
     case.emulator.reset()
-    case.ends("every rpc fails with probability 0.3", created=world.count, states=["success"] * world.count)
+    case.ends("every rpc fails with probability 0.3", created=world.many, states=["success"] * world.many)
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])

@@ -9,7 +9,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 
-MAPPED = range(int(os.environ["FAULTS_MAPPED"]))
+MAPPED = {"waiting": int(os.environ["FAULTS_WAITING"]), "many": int(os.environ["FAULTS_MANY"])}
 
 
 def job_arguments(**changes):
@@ -38,10 +38,11 @@ for dag_id, settings in DAGS.items():
     with DAG(dag_id, schedule=None) as dag:
         CreateNotebookExecutionJobOperator(**job_arguments(**settings))
 
-with DAG("mapped", schedule=None):
-    CreateNotebookExecutionJobOperator.partial(**job_arguments(deferrable=True, retries=1)).expand(
-        labels=[{"n": str(n)} for n in MAPPED]
-    )
+for dag_id, count in MAPPED.items():
+    with DAG(dag_id, schedule=None):
+        CreateNotebookExecutionJobOperator.partial(**job_arguments(deferrable=True, retries=1)).expand(
+            labels=[{"n": str(n)} for n in range(count)]
+        )
 
 with DAG("two", schedule=None):
     CreateNotebookExecutionJobOperator(**job_arguments(deferrable=True, retries=1))
