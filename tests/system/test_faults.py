@@ -142,15 +142,14 @@ class Case:
 
     def triggerers(self) -> set[int | None]:
         """The ids of the triggerers that the run's tasks are given to."""
-        tis = self.airflow.task_instances(self.dag_id, self.run_id)
-        return {(ti["triggerer_job"] or {}).get("id") for ti in tis}
+        return _triggerers(self.airflow.task_instances(self.dag_id, self.run_id))
 
     def wait_until_handed_over(self, before: set[int | None]) -> None:
         """Wait until triggerers other than those before look at all the jobs."""
 
         def looked_at() -> bool:
             tis = self.airflow.task_instances(self.dag_id, self.run_id)
-            return not self.triggerers() & {*before, None} and all(map(self._has_looked, tis))
+            return not _triggerers(tis) & {*before, None} and all(map(self._has_looked, tis))
 
         wait_until(looked_at, timeout=120, what="triggers at work", interval=1)
 
@@ -207,6 +206,10 @@ class Case:
         self._printed(f"{fault:<68} {jobs}  {ended}  ({seconds:.0f} s)")
         assert len(self.created()) == created
         assert self.states() == states
+
+
+def _triggerers(tis: list[dict[str, Any]]) -> set[int | None]:
+    return {(ti["triggerer_job"] or {}).get("id") for ti in tis}
 
 
 @pytest.fixture(scope="module")
