@@ -37,6 +37,24 @@ def get_provider_info() -> dict[str, Any]:
             f"{PACKAGE}.links.notebook_execution_job.{link}"
             for link in ("NotebookExecutionLink", "NotebookOutputLink", "NotebookLogsLink")
         ],
+        "config": {
+            "nbjob": {
+                "description": "Notebook execution jobs.",
+                "options": {
+                    "max_requests_per_minute": {
+                        "description": (
+                            "Requests a minute that one triggerer sends, at most, to look at the jobs of one location;"
+                            " the time between looks stretches accordingly. The API's own quota is, by project and"
+                            " region, 60 to 600 a minute."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": None,
+                        "default": "60",
+                    },
+                },
+            },
+        },
     }
 
 

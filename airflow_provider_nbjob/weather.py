@@ -17,13 +17,15 @@ class Weather:
         with weather:
             job = hook.get_notebook_execution_job(name=name, retry=False)
 
+    `failures` is the length of the streak that lasts.
+
     :param log: a logger
     """
 
     def __init__(self, log: Any) -> None:
         self._log = log
-        self._failures = 0
         self._since = 0.0
+        self.failures = 0
 
     def __enter__(self) -> None:
         pass
@@ -32,16 +34,18 @@ class Weather:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         if isinstance(error, ApiError) and error.is_transient:
-            self._fail(error)
+            self.fail(error)
             return True
-        if error is None and self._failures:
+        if error is None and self.failures:
             lasted = time.monotonic() - self._since
-            self._log.info("The API answers again, after %s failed looks in %.0f s", self._failures, lasted)
-            self._failures = 0
+            self._log.info("The API answers again, after %s failed looks in %.0f s", self.failures, lasted)
+            self.failures = 0
         return False
 
-    def _fail(self, error: ApiError) -> None:
-        if not self._failures:
+    def fail(self, error: BaseException) -> None:
+        """Count a failure, of whatever kind."""
+        if not self.failures:
             self._since = time.monotonic()
-            self._log.warning("Looking failed, and will be tried again: %s", error)
-        self._failures += 1
+            trace = None if isinstance(error, ApiError) else error
+            self._log.warning("Looking failed, and will be tried again: %s", error, exc_info=trace)
+        self.failures += 1

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_nbjob.exceptions import JobLost, JobTimeout
-from airflow_provider_nbjob.job import state_of
+from airflow_provider_nbjob.exceptions import ApiError, JobLost, JobTimeout
+from airflow_provider_nbjob.job import JobName, JobState
 from airflow_provider_nbjob.lazy_hook import LazyHook
 from airflow_provider_nbjob.stopping import is_awaited, stop_quietly
-
-if TYPE_CHECKING:
-    from airflow_provider_nbjob.hooks.looking import Look
+from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
 
 # An event must not overtake the end of the worker process that deferred: Airflow 3.3.2 notices that end up to
 # `[workers] min_heartbeat_interval` seconds late, and its scheduler fails a task that runs again by then ("Executor
@@ -100,9 +99,8 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         event: dict[str, Any] = {"name": self.name, "job_state": None, "outcome": "finished", "message": ""}
         try:
-            looks = await _in_thread(self._looks)
-            while (look := await _in_thread(next, looks)).pause is not None:
-                await asyncio.sleep(look.pause)
+            name = await self._find_job()
+            return {**event, "name": name, "job_state": str(await self._ended_state(JobName.parse(name)))}
         except JobTimeout as error:
             return {**event, "outcome": "timeout", "message": str(error)}
         except JobLost as error:
@@ -110,12 +108,31 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         except Exception as error:  # an event lets the operator stop the job; a failed trigger would orphan it
             self.log.exception("Waiting for notebook job %s failed", self.name)
             return {**event, "outcome": "error", "message": str(error)}
-        return {**event, "name": look.job.name, "job_state": str(state_of(look.job))}
 
-    def _looks(self) -> Iterator[Look]:
-        from airflow_provider_nbjob.hooks.looking import looks_at_job
+    async def _find_job(self) -> str:
+        return self.name
 
-        return looks_at_job(self.hook, self.name, poll_interval=self.poll_interval, end_time=self.end_time)
+    async def _ended_state(self, job: JobName) -> JobState:
+        """Wait for the job, together with all who wait in its location.
+
+        :raises JobTimeout: where it had not ended by `end_time`
+        """
+        chain = self.impersonation_chain
+        way = (self.gcp_conn_id, chain if isinstance(chain, (str, type(None))) else tuple(chain), self.api_endpoint)
+        watch = watch_of(way, job.parent, lambda: self.hook)
+        waiting = watch.wait_for(job.job_id, interval=self.poll_interval, log=self.log)
+        try:
+            return await asyncio.wait_for(waiting, self.end_time and max(0.0, self.end_time - time.time()))
+        except asyncio.TimeoutError:
+            return await self._last_look(watch, job)
+
+    async def _last_look(self, watch: JobWatch, job: JobName) -> JobState:
+        """It may have ended since the last sweep."""
+        with suppress(ApiError):
+            if (state := await watch.look(job.job_id)).is_terminal:
+                return state
+            raise JobTimeout(f"Notebook job {job} was {state} at the deadline")
+        raise JobTimeout(f"Notebook job {job} had not been seen to end at the deadline")
 
     def _stop(self) -> None:
         if is_awaited(self.task_instance, self.name):
@@ -154,11 +171,11 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
         }
         return path, {**kwargs, **schedule}
 
-    def _looks(self) -> Iterator[Look]:
+    async def _find_job(self) -> str:
         from airflow_provider_nbjob.hooks.looking import looks_at_schedule
 
-        return looks_at_schedule(
-            self.hook,
+        looks = looks_at_schedule(
+            await _in_thread(lambda: self.hook),
             self.name,
             created_after=self.created_after,
             location=self.location,
@@ -166,6 +183,9 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
             poll_interval=self.poll_interval,
             end_time=self.end_time,
         )
+        while (look := await _in_thread(next, looks)).job is None:
+            await asyncio.sleep(look.pause)
+        return str(look.job.name)
 
 
 async def _in_thread(function: Any, *args: Any) -> Any:

@@ -1,0 +1,249 @@
+"""What a watch asks the API next, and what it makes of the answers: decisions only, without I/O, clock or threads.
+
+A sweep lists the jobs of a location, newest change first, and stops where it meets what the sweep before it saw: it
+costs what changed, not what exists. Jobs that such a listing cannot be relied on to show are looked for by the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias, TypeVar, cast
+
+from airflow_provider_nbjob.job import JobState
+
+FEW = 5  # so many jobs are read one by one: a listing would carry a hundred to show five
+# Seconds, by the server's clock, in which changes may become visible out of order.
+OVERLAP = 30.0
+AUDIT_EVERY = 2  # sweeps; in each of these one request goes to jobs that have long not been heard of
+
+
+class Seen(NamedTuple):
+    """A job as the API shows it: its id, its state, and when it changed, in POSIX seconds of the server's clock."""
+
+    job_id: str
+    state: JobState
+    update_time: float
+
+
+class Page(NamedTuple):
+    """A page of a listing, and the token of the next one; empty on the last."""
+
+    jobs: list[Seen]
+    next_page_token: str
+
+
+class ListPage(NamedTuple):
+    """Ask for a page of the jobs of the location, newest change first. The answer is a `Page`."""
+
+    page_token: str
+
+
+class Read(NamedTuple):
+    """Ask for one job. The answer is `Seen`, or `None` where there is no such job."""
+
+    job_id: str
+
+
+class Change(NamedTuple):
+    """A watched job has a new state; `None` means that the job is gone."""
+
+    job_id: str
+    state: JobState | None
+
+
+T = TypeVar("T")
+# Yields requests, is sent their answers, and returns something.
+_Asking: TypeAlias = "Generator[ListPage | Read, Page | Seen | None, T]"
+
+
+def next_request(sweep: _Asking[None], answer: Page | Seen | None) -> ListPage | Read | None:
+    """Give a sweep its answer, `None` at its beginning; what it asks next, `None` where it is over."""
+    try:
+        return sweep.send(answer)
+    except StopIteration:
+        return None
+
+
+@dataclass
+class _Search:
+    """Pages through all jobs for some of them, for as long as that finds more than reading them would.
+
+    :param wanted: the ids of those that were not met yet
+    """
+
+    wanted: dict[str, None]
+    page_token: str = ""
+    is_over: bool = False
+
+    def take(self, page: Page) -> None:
+        met = [job.job_id for job in page.jobs if job.job_id in self.wanted]
+        for job_id in met:
+            del self.wanted[job_id]
+        self.page_token = page.next_page_token
+        self.is_over = not (met and self.wanted and self.page_token)
+
+
+@dataclass
+class SweepPlan:
+    """The jobs that are watched, and what is known of them.
+
+    A sweep is a generator: it yields requests (`ListPage`, `Read`) and is sent their answers. What it learned is in
+    `changes`, to be drained by whoever runs it.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    lists: bool = True  # whether listings are granted, and can be trusted
+    _states: dict[str, JobState | None] = field(default_factory=dict)
+    _newcomers: dict[str, None] = field(default_factory=dict)
+    _search: _Search | None = None  # for newcomers
+    _audit: _Search | None = None
+    _to_audit: list[str] = field(default_factory=list)
+    _watermark: float | None = None  # the newest change seen
+    _recent: dict[str, float] = field(default_factory=dict)  # what was seen of the time that sweeps overlap in
+    _sweeps: int = 0
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._states
+
+    @property
+    def has_newcomers(self) -> bool:
+        """Whether there are jobs that were not seen yet."""
+        return bool(self._newcomers)
+
+    def state_of(self, job_id: str) -> JobState | None:
+        """The last state seen of a watched job, `None` before the first."""
+        return self._states.get(job_id)
+
+    def add(self, job_id: str) -> None:
+        """Watch a job."""
+        if job_id not in self._states:
+            self._states[job_id] = None
+            self._newcomers[job_id] = None
+
+    def remove(self, job_id: str) -> None:
+        """Watch a job no longer."""
+        self._states.pop(job_id, None)
+        self._newcomers.pop(job_id, None)
+
+    def sweep(self, most: int) -> _Asking[None]:
+        """Find out what changed.
+
+        A sweep that is given up half-way loses nothing: the next one starts from what the last whole one saw.
+
+        :param most: number of requests that a sweep may take
+        """
+        self._sweeps += 1
+        if not self.lists or len(self) <= FEW:
+            self._watermark = None
+            yield from self._read_in_turn(most)
+            return
+        if self._watermark is None:
+            self._newcomers = dict.fromkeys(self._states)
+        left = most - (yield from self._list_changes(most))
+        left -= yield from self._meet_newcomers(left)
+        if left > 0 and self.lists and self._sweeps % AUDIT_EVERY == 0:
+            yield from self._audit_some()
+
+    # --- the parts of a sweep; each returns the number of its requests ---
+
+    def _list_changes(self, most: int) -> _Asking[int]:
+        horizon = None if self._watermark is None else self._watermark - OVERLAP
+        token, pages, met = "", 0, dict[str, float]()
+        while True:
+            page = yield from self._list(token)
+            pages += 1
+            times = [job.update_time for job in page.jobs]
+            if times != sorted(times, reverse=True):
+                self.lists = False  # `order_by` has no effect
+                return pages
+            met.update((job.job_id, job.update_time) for job in page.jobs)
+            token = page.next_page_token
+            is_known = all(self._recent.get(job.job_id) == job.update_time for job in page.jobs)
+            if not token or horizon is None or is_known or times[-1] < horizon:
+                break
+            if pages == most:  # too much has changed to be told by listing it
+                self._newcomers = dict.fromkeys(self._states)
+                break
+        newest = max([*met.values(), self._watermark or 0.0])
+        self._watermark = newest
+        self._recent = {i: time for i, time in {**self._recent, **met}.items() if time >= newest - OVERLAP}
+        if self._newcomers and self._search is None:
+            self._search = _Search(dict(self._newcomers), token, is_over=not token)
+        return pages
+
+    def _meet_newcomers(self, most: int) -> _Asking[int]:
+        """Find the jobs that were never seen: by further pages while these show some, then one by one."""
+        used = 0
+        while self._search and self._newcomers and used < most:
+            if self._search.is_over:
+                self._search = None
+                break
+            page = yield from self._list(self._search.page_token)
+            used += 1
+            self._search.take(page)
+            self._recent.update((job.job_id, job.update_time) for job in page.jobs)
+        if not self._newcomers:
+            self._search = None
+        if self._search is None:
+            used += yield from self._read(list(self._newcomers)[: max(0, most - used)])
+        return used
+
+    def _audit_some(self) -> _Asking[int]:
+        """One request for jobs that listings of changes have not shown for long: lost, or lied about."""
+        while self._to_audit:
+            job_id = self._to_audit.pop()
+            if job_id in self._states:
+                before = self._states[job_id]
+                seen = yield from self._read_one(job_id)
+                was_missed = seen and before and seen.state != before
+                if seen and was_missed and seen.update_time < (self._watermark or 0.0) - OVERLAP:
+                    self.lists = False  # it changed long ago, and the listing did not show it
+                return 1
+        if self._audit is None:
+            self._audit = _Search(dict.fromkeys(self._states))
+        audit = self._audit
+        audit.take((yield from self._list(audit.page_token)))
+        if audit.is_over:
+            self._to_audit, self._audit = list(audit.wanted), None
+        return 1
+
+    def _read(self, job_ids: Iterable[str]) -> _Asking[int]:
+        used = 0
+        for job_id in job_ids:
+            if job_id in self._states:  # it may have left meanwhile
+                yield from self._read_one(job_id)
+                used += 1
+        return used
+
+    def _list(self, page_token: str) -> _Asking[Page]:
+        page = cast(Page, (yield ListPage(page_token)))
+        self._take(page.jobs)
+        return page
+
+    def _read_one(self, job_id: str) -> _Asking[Seen | None]:
+        seen = cast("Seen | None", (yield Read(job_id)))
+        if seen is None:
+            self.changes.append(Change(job_id, None))
+            self.remove(job_id)
+        else:
+            self._take([seen])
+        return seen
+
+    def _read_in_turn(self, most: int) -> _Asking[None]:
+        """Read those that were not read for the longest; one that cannot be read does not keep others from it."""
+        for job_id in list(self._states)[:most]:
+            if job_id in self._states:
+                self._states[job_id] = self._states.pop(job_id)  # to the end
+                yield from self._read_one(job_id)
+
+    def _take(self, jobs: Iterable[Seen]) -> None:
+        for job_id, state, _ in jobs:
+            if job_id in self._states:
+                self._newcomers.pop(job_id, None)
+                if self._states[job_id] != state:
+                    self._states[job_id] = state
+                    self.changes.append(Change(job_id, state))
