@@ -94,7 +94,7 @@ class SweepPlan:
 
     changes: list[Change] = field(default_factory=list)
     lists: bool = True  # whether listings are granted, and can be trusted
-    _states: dict[str, JobState | None] = field(default_factory=dict)
+    _jobs: dict[str, Seen | None] = field(default_factory=dict)  # `None` before a job was seen
     _newcomers: dict[str, None] = field(default_factory=dict)
     _search: _Search | None = None  # for newcomers
     _audit: _Search | None = None
@@ -104,10 +104,10 @@ class SweepPlan:
     _sweeps: int = 0
 
     def __len__(self) -> int:
-        return len(self._states)
+        return len(self._jobs)
 
     def __contains__(self, job_id: str) -> bool:
-        return job_id in self._states
+        return job_id in self._jobs
 
     @property
     def has_newcomers(self) -> bool:
@@ -116,17 +116,18 @@ class SweepPlan:
 
     def state_of(self, job_id: str) -> JobState | None:
         """The last state seen of a watched job, `None` before the first."""
-        return self._states.get(job_id)
+        seen = self._jobs.get(job_id)
+        return seen and seen.state
 
     def add(self, job_id: str) -> None:
         """Watch a job."""
-        if job_id not in self._states:
-            self._states[job_id] = None
+        if job_id not in self._jobs:
+            self._jobs[job_id] = None
             self._newcomers[job_id] = None
 
     def remove(self, job_id: str) -> None:
         """Watch a job no longer."""
-        self._states.pop(job_id, None)
+        self._jobs.pop(job_id, None)
         self._newcomers.pop(job_id, None)
 
     def sweep(self, most: int) -> _Asking[None]:
@@ -142,7 +143,7 @@ class SweepPlan:
             yield from self._read_in_turn(most)
             return
         if self._watermark is None:
-            self._newcomers = dict.fromkeys(self._states)
+            self._newcomers = dict.fromkeys(self._jobs)
         left = most - (yield from self._list_changes(most))
         left -= yield from self._meet_newcomers(left)
         if left > 0 and self.lists and self._sweeps % AUDIT_EVERY == 0:
@@ -166,7 +167,7 @@ class SweepPlan:
             if not token or horizon is None or is_known or times[-1] < horizon:
                 break
             if pages == most:  # too much has changed to be told by listing it
-                self._newcomers = dict.fromkeys(self._states)
+                self._newcomers = dict.fromkeys(self._jobs)
                 break
         newest = max([*met.values(), self._watermark or 0.0])
         self._watermark = newest
@@ -196,15 +197,15 @@ class SweepPlan:
         """One request for jobs that listings of changes have not shown for long: lost, or lied about."""
         while self._to_audit:
             job_id = self._to_audit.pop()
-            if job_id in self._states:
-                before = self._states[job_id]
+            if job_id in self._jobs:
+                before = self._jobs[job_id]
                 seen = yield from self._read_one(job_id)
-                was_missed = seen and before and seen.state != before
+                was_missed = seen and before and seen.state != before.state
                 if seen and was_missed and seen.update_time < (self._watermark or 0.0) - OVERLAP:
                     self.lists = False  # it changed long ago, and the listing did not show it
                 return 1
         if self._audit is None:
-            self._audit = _Search(dict.fromkeys(self._states))
+            self._audit = _Search(dict.fromkeys(self._jobs))
         audit = self._audit
         audit.take((yield from self._list(audit.page_token)))
         if audit.is_over:
@@ -214,7 +215,7 @@ class SweepPlan:
     def _read(self, job_ids: Iterable[str]) -> _Asking[int]:
         used = 0
         for job_id in job_ids:
-            if job_id in self._states:  # it may have left meanwhile
+            if job_id in self._jobs:  # it may have left meanwhile
                 yield from self._read_one(job_id)
                 used += 1
         return used
@@ -235,15 +236,19 @@ class SweepPlan:
 
     def _read_in_turn(self, most: int) -> _Asking[None]:
         """Read those that were not read for the longest; one that cannot be read does not keep others from it."""
-        for job_id in list(self._states)[:most]:
-            if job_id in self._states:
-                self._states[job_id] = self._states.pop(job_id)  # to the end
+        for job_id in list(self._jobs)[:most]:
+            if job_id in self._jobs:
+                self._jobs[job_id] = self._jobs.pop(job_id)  # to the end
                 yield from self._read_one(job_id)
 
     def _take(self, jobs: Iterable[Seen]) -> None:
-        for job_id, state, _ in jobs:
-            if job_id in self._states:
-                self._newcomers.pop(job_id, None)
-                if self._states[job_id] != state:
-                    self._states[job_id] = state
-                    self.changes.append(Change(job_id, state))
+        for seen in jobs:
+            if seen.job_id not in self._jobs:
+                continue
+            known = self._jobs[seen.job_id]
+            if known and seen.update_time < known.update_time:
+                continue  # a listing that lags behind what a read showed
+            self._newcomers.pop(seen.job_id, None)
+            self._jobs[seen.job_id] = seen
+            if known is None or known.state != seen.state:
+                self.changes.append(Change(seen.job_id, seen.state))

@@ -144,6 +144,17 @@ def test_a_listing_that_hides_a_job_loses_nothing():
     assert not plan.lists  # it is trusted no more
 
 
+def test_a_listing_that_lags_takes_nothing_back():
+    service = Service()
+    plan = watching(service, 10)
+    sweep(plan, service)
+    before = service.jobs["ours1"]
+    service.put("ours1", SUCCEEDED)
+    assert sweep(plan, service) == [Change("ours1", SUCCEEDED)]
+    service.jobs["ours1"] = before
+    assert not [change for _ in range(10) for change in sweep(plan, service)]
+
+
 def test_a_listing_without_order_is_given_up():
     service = Service()
     plan = watching(service, 20)
