@@ -20,7 +20,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost
 from airflow_provider_nbjob.job import JobName, JobState, state_of
-from airflow_provider_nbjob.triggers.sweeps import ListPage, Page, Read, Seen, SweepPlan, next_request
+from airflow_provider_nbjob.triggers.sweeps import FEW, ListPage, Page, Read, Seen, SweepPlan, next_request
 from airflow_provider_nbjob.weather import Weather
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ class JobWatch:
         except Exception as error:  # no such connection, or none that can be used: that is for people to mend
             self._fail(list(self._waiters), error)
             return
-        sweep, answer = self._plan.sweep(self._requests_per_minute), None
+        # A sweep that used up the budget of a minute would put off the next one for as long.
+        most = max(FEW, int(self._requests_per_minute * self._interval() / 60))
+        sweep, answer = self._plan.sweep(most), None
         while True:
             request = next_request(sweep, answer)
             self._tell_all()
@@ -166,6 +168,10 @@ class JobWatch:
     async def _open(self) -> None:
         if self._hook is None:
             self._hook = await self._in_thread(self._make_hook)
+
+    def _interval(self) -> float:
+        """Seconds between looks: the fewest that anybody asks for."""
+        return min((w.interval for waiters in self._waiters.values() for w in waiters), default=0.0)
 
     def _tell_all(self) -> None:
         changes, self._plan.changes = self._plan.changes, []
@@ -188,7 +194,7 @@ class JobWatch:
 
     async def _pause(self) -> None:
         """Wait for the next sweep: the interval, or longer where the request budget or a failing API asks for it."""
-        interval = min((w.interval for waiters in self._waiters.values() for w in waiters), default=0.0)
+        interval = self._interval()
         within_budget = self._requests * 60 / self._requests_per_minute
         if failures := self._weather.failures:
             longest = max(interval, min(BACKOFF_MAX, interval * 2 ** min(failures, 10)))
