@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,12 @@ def execute(folder: Path, kernel_name: str) -> tuple[bool, str]:
         nbformat.write(notebook, partial)
         partial.replace(folder / "output.ipynb")
 
-    resources = {"metadata": {"path": str(folder / "work")}}
-    client = NotebookClient(notebook, timeout=None, kernel_name=kernel, on_cell_executed=save, resources=resources)
+    def make_client() -> NotebookClient:
+        resources = {"metadata": {"path": str(folder / "work")}}
+        return NotebookClient(notebook, timeout=None, kernel_name=kernel, on_cell_executed=save, resources=resources)
+
     try:
-        run_cells(client)
+        run_cells(make_client)
     except CellExecutionError as error:
         return False, f"{failing_cell(notebook)} raised {error.ename}: {error.evalue}"
     except DeadKernelError:
@@ -69,16 +72,18 @@ def execute(folder: Path, kernel_name: str) -> tuple[bool, str]:
     return True, ""
 
 
-def run_cells(client: NotebookClient) -> None:
+def run_cells(make_client: Callable[[], NotebookClient]) -> None:
     """Run a notebook's cells, with another try where its kernel did not start.
 
     Kernels that start at the same moment may choose the same free port, and one of them then dies.
+
+    :param make_client: makes a client for one try: a client cannot be used again after its kernel did not start
 
     :raises RuntimeError: where the kernel did not start in `KERNEL_STARTS` tries
     """
     for attempt in range(1, KERNEL_STARTS + 1):
         try:
-            client.execute(reset_kc=attempt > 1)
+            make_client().execute()
             return
         except DeadKernelError:
             raise

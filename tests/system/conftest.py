@@ -9,6 +9,8 @@ import pytest
 from tests.conftest import CHECKOUT, EmulatorProcess
 from tests.system.stack import Airflow
 
+pytest.register_assert_rewrite("tests.system.fault_case")
+
 
 @pytest.fixture(scope="session")
 def airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:

@@ -1,0 +1,214 @@
+"""What the fault matrix needs: a world in which things fail on demand, and a case that counts the jobs."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+
+from airflow_provider_nbjob.job import JobState
+from tests.conftest import EmulatorProcess, wait_until
+from tests.relay import Relay
+from tests.system.stack import ENDED, Airflow
+
+NOTEBOOKS = {
+    "quick": "print('done')",
+    "failing": "raise ValueError('as asked')",
+    "sleeping": "import time; time.sleep(60)",
+    # ends once the gate is opened: so a test can act while it waits, however long that takes
+    "waiting": """
+import os, pathlib, time
+end = time.monotonic() + 240
+while not pathlib.Path(os.environ["FAULTS_GATE"]).exists():
+    assert time.monotonic() < end, "nobody opened the gate"
+    time.sleep(0.2)
+""",
+}
+SETTINGS = {
+    "AIRFLOW__CORE__PARALLELISM": "6",
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+}
+
+
+class World:
+    """Airflow, the emulator, and the network between them.
+
+    :param folder: for all that they write
+    :param waiting: number of tasks of the DAG `waiting`
+    :param many: number of tasks of the DAG `many`
+    """
+
+    def __init__(self, folder: Path, waiting: int, many: int) -> None:
+        self.waiting, self.many = waiting, many
+        self.gate = folder / "gate"
+        notebooks = folder / "notebooks"
+        notebooks.mkdir()
+        for name, code in NOTEBOOKS.items():
+            nbformat.write(
+                nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), notebooks / f"{name}.ipynb"
+            )
+        self.emulator = EmulatorProcess(
+            folder / "emulator",
+            *("--max-concurrent", "24", "--cleanup-delay", "0.2", "--upload", f"{notebooks}=gs://faults/notebooks"),
+            environment={"FAULTS_GATE": str(self.gate)},
+        )
+        self.network = Relay(self.emulator.exports["NBJOB_EMULATOR_HOST"])
+        exports = {**self.emulator.exports, "NBJOB_EMULATOR_HOST": self.network.address}
+        counts = {"FAULTS_WAITING": str(waiting), "FAULTS_MANY": str(many)}
+        self.airflow = Airflow(folder / "home", Path(__file__).parent / "dags", {**SETTINGS, **exports, **counts})
+
+    def __enter__(self) -> World:
+        try:
+            self.airflow.__enter__()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.airflow.__exit__()
+        self.stop()
+
+    def stop(self) -> None:
+        self.network.down()
+        self.emulator.stop()
+
+
+class Case:
+    """One case of the matrix: runs a DAG, and knows the jobs that came of it.
+
+    :param printed: takes the line that says how it went
+    """
+
+    def __init__(self, world: World, printed: Callable[[str], None]) -> None:
+        self.world, self.airflow, self.emulator = world, world.airflow, world.emulator
+        self._printed = printed
+        self._earlier = set(world.emulator.submitted())
+        self._started = time.monotonic()
+        self.dag_id = self.run_id = ""
+
+    def start(self, dag_id: str, notebook: str, run_id: str | None = None) -> None:
+        """Start a run."""
+        self.dag_id = dag_id
+        body = {"dag_run_id": run_id} if run_id else {}
+        self.run_id = self.airflow.trigger(dag_id, {"notebook": notebook}, **body)
+
+    def open_gate(self) -> None:
+        """Have the notebooks that wait go on to their end."""
+        self.world.gate.touch()
+
+    def created(self) -> list[str]:
+        """The ids of the jobs submitted since the case began, the first one first."""
+        return [job_id for job_id in self.emulator.submitted() if job_id not in self._earlier]
+
+    def active(self) -> list[str]:
+        """Those of them that hold a machine, or wait for one."""
+        ids = {job["name"].rpartition("/")[2]: job for job in self.emulator.jobs()}
+        return [i for i in self.created() if i in ids and JobState(ids[i]["jobState"]).is_active]
+
+    def job_names(self) -> dict[str, str]:
+        return {job["name"].rpartition("/")[2]: job["name"] for job in self.emulator.jobs()}
+
+    def states(self) -> list[str]:
+        """The states of the run's task instances."""
+        return [ti["state"] for ti in self.airflow.task_instances(self.dag_id, self.run_id)]
+
+    def task_instance(self) -> dict[str, Any]:
+        return self.airflow.task_instance(self.dag_id, self.run_id, "job")
+
+    def wait_until_deferred(self, count: int = 1) -> None:
+        """Wait until so many tasks are deferred, their jobs run, and their triggers wait for them."""
+        wait_until(lambda: self.states().count("deferred") == count, timeout=240, what=f"{count} deferred", interval=1)
+        wait_until(lambda: self.running() >= count, timeout=120, what=f"{count} running", interval=1)
+        self.wait_until_handed_over(set())
+
+    def triggerers(self) -> set[int | None]:
+        """The ids of the triggerers that the run's tasks are given to."""
+        return _triggerers(self.airflow.task_instances(self.dag_id, self.run_id))
+
+    def wait_until_handed_over(self, before: set[int | None]) -> None:
+        """Wait until triggerers other than those before look at all the jobs."""
+
+        def looked_at() -> bool:
+            tis = self.airflow.task_instances(self.dag_id, self.run_id)
+            return not _triggerers(tis) & {*before, None} and all(map(self._has_looked, tis))
+
+        wait_until(looked_at, timeout=120, what="triggers at work", interval=1)
+
+    def _has_looked(self, ti: dict[str, Any]) -> bool:
+        """Whether the trigger that a task was given to has logged the state of its job."""
+        parts = [f"dag_id={self.dag_id}", f"run_id={self.run_id}", f"task_id={ti['task_id']}"]
+        mapped = [f"map_index={ti['map_index']}"] if ti["map_index"] >= 0 else []
+        log = f"attempt={ti['try_number']}.log.trigger.{ti['triggerer_job']['id']}.log"
+        path = self.airflow.home.joinpath("logs", *parts, *mapped, log)
+        return path.exists() and " is JOB_STATE_" in path.read_text()
+
+    def running(self) -> int:
+        states = {job["name"].rpartition("/")[2]: job["jobState"] for job in self.emulator.jobs()}
+        return sum(states.get(job_id) == JobState.RUNNING for job_id in self.created())
+
+    def wait_for_executor(self, processes: int) -> None:
+        """Wait until the scheduler took note that so many processes of the task have ended.
+
+        Airflow 3.3.2 would take the note for one on the next task instance of the same name, and fail that.
+        """
+        ended = f"Received executor event with state success for task instance TaskInstanceKey(dag_id='{self.dag_id}'"
+        lines = (self.airflow.home / "scheduler.log").read_text
+
+        def noted() -> bool:
+            return sum(ended in line and f"'{self.run_id}'" in line for line in lines().splitlines()) >= processes
+
+        wait_until(noted, timeout=30, what="the executor's events")
+
+    def wait_for_run(self) -> str:
+        return self.airflow.wait_for_run(self.dag_id, self.run_id, timeout=300)
+
+    def abandon(self) -> None:
+        """Let nothing of this case reach into the next one, where it failed half-way."""
+        path = f"dags/{self.dag_id}/dagRuns/{self.run_id}"
+        if self.run_id and self.airflow.request("GET", path)["state"] not in ENDED:
+            self.airflow.request("PATCH", path, json={"state": "failed"})
+        self.emulator.reset()
+        self.world.network.up()
+        self.open_gate()
+        self.emulator.delete_active_jobs()
+
+    def log(self, try_number: int = 1) -> str:
+        return self.airflow.log(self.dag_id, self.run_id, "job", try_number)
+
+    def result(self) -> dict[str, Any]:
+        return dict(self.airflow.xcom(self.dag_id, self.run_id, "job"))
+
+    def kill_worker(self, how: signal.Signals) -> None:
+        """Signal the process that runs the task, and the one that supervises it."""
+        task = psutil.Process(wait_until(lambda: self.task_instance()["pid"], timeout=30, what="the worker's pid"))
+        supervisor = task.parent()
+        assert supervisor
+        assert supervisor.pid != self.airflow.processes["scheduler"].pid
+        supervisor.send_signal(how)
+        if how is signal.SIGKILL:
+            task.send_signal(how)
+
+    def ends(self, fault: str, *, created: int, states: list[str]) -> None:
+        """Check what came of it, and print the line."""
+        wait_until(lambda: not self.active(), timeout=30, what=f"no active job, but {self.active()}")
+        seconds = time.monotonic() - self._started
+        ended = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(self.states()))
+        jobs = f"{len(self.created()):>3} created  {len(self.active())} left active"
+        self._printed(f"{fault:<68} {jobs}  {ended}  ({seconds:.0f} s)")
+        assert len(self.created()) == created
+        assert self.states() == states
+
+
+def _triggerers(tis: list[dict[str, Any]]) -> set[int | None]:
+    return {(ti["triggerer_job"] or {}).get("id") for ti in tis}
