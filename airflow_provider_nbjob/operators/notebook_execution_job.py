@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
 from airflow_provider_nbjob.adoption import EarlierTries
-from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost, JobTimeout, NotebookExecutionJobError
+from airflow_provider_nbjob.exceptions import (
+    TRANSIENT_CODES,
+    ApiError,
+    InvalidJob,
+    JobLost,
+    JobTimeout,
+    NotebookExecutionJobError,
+)
 from airflow_provider_nbjob.failures import never_retried
 from airflow_provider_nbjob.job import JobName, JobResult, JobState, state_of
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
@@ -238,17 +245,19 @@ class CreateNotebookExecutionJobOperator(JobOperator):
 
     def _create(self, context: Context) -> str:
         """Submit a new job."""
-        own_name = self._own_name(context) if self._has_computed_id else None
+        is_computed = self._has_computed_id
         spec = self._spec(
             display_name=self._display_name(context),
             direct_notebook_source=self._direct_notebook_source(),
-            notebook_execution_job_id=own_name.job_id if own_name else self.notebook_execution_job_id,
+            notebook_execution_job_id=(
+                Tries.from_context(context).job_id() if is_computed else self.notebook_execution_job_id
+            ),
             job_timeout=self._job_timeout,
         )
         spec.validate()
         project = self.hook.get_project_id(self.project_id, spec.location)
         # Nobody else computes this id: whatever has it was submitted by this try, and is ours to stop from here on.
-        self._job_name = str(own_name) if own_name else None
+        self._job_name = str(self._own_name(context)) if is_computed else None
         try:
             name = self.hook.create_notebook_execution_job(
                 job=spec.to_api(project),  # validated above: the hook would read and check the notebook again
@@ -256,10 +265,11 @@ class CreateNotebookExecutionJobOperator(JobOperator):
                 project_id=project,
                 notebook_execution_job_id=spec.notebook_execution_job_id,
             )
-        except ApiError as error:
-            if error.code == "ALREADY_EXISTS" and own_name:
-                return str(own_name)
-            if not error.is_transient:
+        except (ApiError, InvalidJob) as error:
+            code = error.code if isinstance(error, ApiError) else "INVALID_ARGUMENT"
+            if code == "ALREADY_EXISTS" and self._job_name:
+                return self._job_name
+            if code not in TRANSIENT_CODES:
                 self._job_name = None  # refused: there is nothing to stop
             raise
         self.log.info("Submitted notebook job %s", name)
@@ -362,6 +372,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         try:
             yield
         except InvalidJob as error:
+            self._stop()
             raise never_retried(error) from error
         except JobLost:
             raise

@@ -186,8 +186,8 @@ class JobWatch:
             return await self._in_thread(self._read, request.job_id)
         except JobLost:
             return None
-        except ApiError as error:
-            if error.is_transient:
+        except (ApiError, InvalidJob) as error:
+            if isinstance(error, ApiError) and error.is_transient:
                 raise
             self._fail([request.job_id], error)
             return None

@@ -338,17 +338,27 @@ def test_a_deleted_job_is_lost(service, context):
         operator.execute_complete(context, event)
 
 
-def test_a_refused_look_ends_the_wait_and_stops_the_job(service, context):
+@pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_ARGUMENT"])
+def test_a_refused_look_ends_the_wait_and_stops_the_job(service, context, code):
     operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
-    service.fault("GetNotebookExecutionJob", "PERMISSION_DENIED")
+    service.fault("GetNotebookExecutionJob", code)
     event = run_trigger(deferred.value.trigger)
     service.reset()
     assert event["outcome"] == "error"
-    with pytest.raises(NotebookExecutionJobError, match="PERMISSION_DENIED"):
+    with pytest.raises(NotebookExecutionJobError, match=code):
         operator.execute_complete(context, event)
     assert deferred.value.trigger.name not in active_jobs(service)
+
+
+@pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_ARGUMENT"])
+def test_a_refused_look_of_a_worker_stops_the_job_too(service, context, code):
+    service.fault("GetNotebookExecutionJob", code, times=1)
+    before = set(active_jobs(service))
+    with pytest.raises(NotebookExecutionJobError, match=code):
+        CreateNotebookExecutionJobOperator(**arguments(**SLEEPING)).execute(context)
+    assert set(active_jobs(service)) <= before
 
 
 @pytest.mark.parametrize("event", [None, {}, {"outcome": "finished"}])
