@@ -16,6 +16,11 @@ TRANSIENT_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RE
 class NotebookExecutionJobError(Exception):
     """Base of all errors of this provider."""
 
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return False
+
 
 class ApiError(NotebookExecutionJobError):
     """The API refused a request or could not be reached, after the hook's own retries.

@@ -60,6 +60,11 @@ class JobState(str, Enum):
         return str(self.value)
 
     @property
+    def description(self) -> str:
+        """The name, for a person: one that is not known is said to be so."""
+        return str(self) if self.is_known else f"{self}, a state that this version of the provider does not know"
+
+    @property
     def is_known(self) -> bool:
         """Whether this is one of the twelve documented states."""
         return self.value in type(self)._value2member_map_

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from airflow_provider_nbjob.exceptions import ApiError
+from airflow_provider_nbjob.exceptions import NotebookExecutionJobError
 
 
 class Weather:
@@ -33,7 +33,7 @@ class Weather:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if isinstance(error, ApiError) and error.is_transient:
+        if isinstance(error, NotebookExecutionJobError) and error.is_transient:
             self.fail(error)
             return True
         if error is None and self.failures:
@@ -46,6 +46,6 @@ class Weather:
         """Count a failure, of whatever kind."""
         if not self.failures:
             self._since = time.monotonic()
-            trace = None if isinstance(error, ApiError) else error
+            trace = None if isinstance(error, NotebookExecutionJobError) else error
             self._log.warning("Looking failed, and will be tried again: %s", error, exc_info=trace)
         self.failures += 1

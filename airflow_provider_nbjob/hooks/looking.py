@@ -1,4 +1,4 @@
-"""Looking at a job until it ends: what the worker, the triggerer and the sensor have in common.
+"""Looking until a job has ended, on a worker, or until a schedule has launched one, in the triggerer.
 
 The looks are generators; whoever takes them sleeps in between, in its own way, so that there is one copy of this
 for threads and for event loops.
@@ -48,8 +48,7 @@ def looks_at_job(
             job = hook.get_notebook_execution_job(name=name, retry=False)
         if job:
             if state != (state := state_of(job)):
-                unknown = "" if state.is_known else ", a state that this version of the provider does not know"
-                hook.log.info("Notebook job %s is %s%s", JobName.parse(name).job_id, state, unknown)
+                hook.log.info("Notebook job %s is %s", JobName.parse(name).job_id, state.description)
             if state.is_terminal:
                 yield Look(job, None)
                 return
@@ -66,7 +65,7 @@ def looks_at_schedule(
     poll_interval: float,
     end_time: float | None,
 ) -> Iterator[Look]:
-    """Look for the job that a schedule launches, then at that job; as `looks_at_job`.
+    """Look for the job that a schedule launches; as `looks_at_job`, but the last look holds the job that was found.
 
     :param schedule: resource name or bare id of the schedule
     :param created_after: POSIX seconds; jobs launched earlier do not count
@@ -79,7 +78,7 @@ def looks_at_schedule(
                 schedule=schedule, created_after=created_after, location=location, project_id=project_id
             )
         if job:
-            yield from looks_at_job(hook, job.name, poll_interval=poll_interval, end_time=end_time)
+            yield Look(job, None)
             return
         yield Look(None, _pause(poll_interval, end_time, f"Schedule {schedule} had launched no job"))
 

@@ -16,14 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
 from airflow_provider_nbjob.adoption import EarlierTries
-from airflow_provider_nbjob.exceptions import (
-    TRANSIENT_CODES,
-    ApiError,
-    InvalidJob,
-    JobLost,
-    JobTimeout,
-    NotebookExecutionJobError,
-)
+from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost, JobTimeout, NotebookExecutionJobError
 from airflow_provider_nbjob.failures import never_retried
 from airflow_provider_nbjob.job import JobName, JobResult, JobState, state_of
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
@@ -266,10 +259,9 @@ class CreateNotebookExecutionJobOperator(JobOperator):
                 notebook_execution_job_id=spec.notebook_execution_job_id,
             )
         except (ApiError, InvalidJob) as error:
-            code = error.code if isinstance(error, ApiError) else "INVALID_ARGUMENT"
-            if code == "ALREADY_EXISTS" and self._job_name:
+            if isinstance(error, ApiError) and error.code == "ALREADY_EXISTS" and self._job_name:
                 return self._job_name
-            if code not in TRANSIENT_CODES:
+            if not error.is_transient:
                 self._job_name = None  # refused: there is nothing to stop
             raise
         self.log.info("Submitted notebook job %s", name)

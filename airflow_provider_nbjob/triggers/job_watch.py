@@ -97,7 +97,8 @@ class JobWatch:
         :raises ApiError: where the API does not answer
         """
         await self._open()
-        return JobState((await self._in_thread(self._read, job_id)).state)
+        seen: Seen = await in_thread(self._read, job_id)
+        return seen.state
 
     # --- who waits ---
 
@@ -117,8 +118,7 @@ class JobWatch:
         if state is None:
             waiter.ended.set_exception(JobLost(f"Notebook job {self._name(waiter.job_id)} is gone: it was deleted"))
             return
-        unknown = "" if state.is_known else ", a state that this version of the provider does not know"
-        waiter.context.run(waiter.log.info, "Notebook job %s is %s%s", waiter.job_id, state, unknown)
+        waiter.context.run(waiter.log.info, "Notebook job %s is %s", waiter.job_id, state.description)
         if state.is_terminal:
             waiter.ended.set_result(state)
 
@@ -159,7 +159,7 @@ class JobWatch:
             try:
                 answer = await self._answer(request)
             except (ApiError, InvalidJob) as error:
-                if isinstance(request, Read) or (isinstance(error, ApiError) and error.is_transient):
+                if error.is_transient:
                     raise
                 log.warning("Jobs are read one by one, as listing them was refused: %s", error)
                 self._plan.lists = False
@@ -167,7 +167,7 @@ class JobWatch:
 
     async def _open(self) -> None:
         if self._hook is None:
-            self._hook = await self._in_thread(self._make_hook)
+            self._hook = await in_thread(self._make_hook)
 
     def _interval(self) -> float:
         """Seconds between looks: the fewest that anybody asks for."""
@@ -181,13 +181,13 @@ class JobWatch:
 
     async def _answer(self, request: ListPage | Read) -> Page | Seen | None:
         if isinstance(request, ListPage):
-            return await self._in_thread(self._list, request.page_token)
+            return await in_thread(self._list, request.page_token)
         try:
-            return await self._in_thread(self._read, request.job_id)
+            return await in_thread(self._read, request.job_id)
         except JobLost:
             return None
         except (ApiError, InvalidJob) as error:
-            if isinstance(error, ApiError) and error.is_transient:
+            if error.is_transient:
                 raise
             self._fail([request.job_id], error)
             return None
@@ -221,10 +221,12 @@ class JobWatch:
     def _name(self, job_id: str) -> str:
         return str(JobName(self._project, self._region, job_id))
 
-    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        # asgiref rather than asyncio.to_thread: in Airflow 3.1 a connection can be read in the triggerer only from a
-        # thread that asgiref started.
-        return await sync_to_async(function, thread_sensitive=False)(*arguments)
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that blocks, off the event loop."""
+    # asgiref rather than asyncio.to_thread: in Airflow 3.1 a connection can be read in the triggerer only from a
+    # thread that asgiref started.
+    return await sync_to_async(function, thread_sensitive=False)(*arguments)
 
 
 # Nobody but those who wait keeps a watch.

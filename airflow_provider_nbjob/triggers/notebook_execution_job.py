@@ -13,13 +13,12 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
 
 from airflow_provider_nbjob.exceptions import ApiError, JobLost, JobTimeout
 from airflow_provider_nbjob.job import JobName, JobState
 from airflow_provider_nbjob.lazy_hook import LazyHook
 from airflow_provider_nbjob.stopping import is_awaited, stop_quietly
-from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
+from airflow_provider_nbjob.triggers.job_watch import JobWatch, in_thread, watch_of
 
 # An event must not overtake the end of the worker process that deferred: Airflow 3.3.2 notices that end up to
 # `[workers] min_heartbeat_interval` seconds late, and its scheduler fails a task that runs again by then ("Executor
@@ -91,7 +90,7 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         """
         if not self.cancel_on_kill:
             return
-        stopping = asyncio.create_task(_in_thread(self._stop))
+        stopping = asyncio.create_task(in_thread(self._stop))
         _stopping.add(stopping)
         stopping.add_done_callback(_stopping.discard)
         await asyncio.shield(stopping)
@@ -175,7 +174,7 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
         from airflow_provider_nbjob.hooks.looking import looks_at_schedule
 
         looks = looks_at_schedule(
-            await _in_thread(lambda: self.hook),
+            await in_thread(lambda: self.hook),
             self.name,
             created_after=self.created_after,
             location=self.location,
@@ -183,12 +182,6 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
             poll_interval=self.poll_interval,
             end_time=self.end_time,
         )
-        while (look := await _in_thread(next, looks)).job is None:
+        while (look := await in_thread(next, looks)).pause is not None:
             await asyncio.sleep(look.pause)
         return str(look.job.name)
-
-
-async def _in_thread(function: Any, *args: Any) -> Any:
-    # asgiref rather than asyncio.to_thread: in Airflow 3.1 a connection can be read in the triggerer only from a
-    # thread that asgiref started.
-    return await sync_to_async(function, thread_sensitive=False)(*args)
