@@ -86,7 +86,8 @@ def notebook_service_client(hook: NotebookExecutionJobHook, endpoint: Endpoint) 
         import grpc
 
         hook.log.info("Talking to the API at %s in plaintext, without credentials", endpoint.address)
-        channel = grpc.insecure_channel(endpoint.address)
+        # Channels to one address share their connections, so that a new client would go on with a dead one.
+        channel = grpc.insecure_channel(endpoint.address, options=[("grpc.use_local_subchannel_pool", 1)])
         return NotebookServiceClient(transport=NotebookServiceGrpcTransport(channel=channel))
     return NotebookServiceClient(
         credentials=hook.get_credentials(),
