@@ -15,8 +15,8 @@ from airflow.providers.google.common.consts import CLIENT_INFO
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
-from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
-from google.cloud.aiplatform_v1.services.notebook_service.transports import NotebookServiceGrpcTransport
+
+from airflow_provider_nbjob.hooks.notebook_service import NotebookServiceClient, NotebookServiceGrpcTransport
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook

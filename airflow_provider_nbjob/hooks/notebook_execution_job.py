@@ -14,14 +14,6 @@ from typing import Any, TypeVar
 from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
 from google.api_core.exceptions import NotFound
 from google.cloud import storage
-from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
-from google.cloud.aiplatform_v1.types import (
-    CreateNotebookExecutionJobRequest,
-    DeleteNotebookExecutionJobRequest,
-    GetNotebookExecutionJobRequest,
-    ListNotebookExecutionJobsRequest,
-    NotebookExecutionJob,
-)
 from google.longrunning.operations_pb2 import CancelOperationRequest, ListOperationsRequest
 
 from airflow_provider_nbjob.exceptions import (
@@ -38,6 +30,14 @@ from airflow_provider_nbjob.hooks.clients import (
     storage_client,
 )
 from airflow_provider_nbjob.hooks.looking import looks_at_job
+from airflow_provider_nbjob.hooks.notebook_service import (
+    CreateNotebookExecutionJobRequest,
+    DeleteNotebookExecutionJobRequest,
+    GetNotebookExecutionJobRequest,
+    ListNotebookExecutionJobsRequest,
+    NotebookExecutionJob,
+    NotebookServiceClient,
+)
 from airflow_provider_nbjob.hooks.requests import perform
 from airflow_provider_nbjob.job import JobName, JobResult, bucket_and_path, state_of
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec

