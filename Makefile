@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 # On a terminal uv shows its progress; in a log its list of packages would hide everything else.
 QUIETLY := $(shell test -t 2 || echo --quiet)
 
-.PHONY: help demo test lint unit integration system test-faults constraints clean
+.PHONY: help demo test lint unit integration system test-faults bench constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ system: $(VENV)/installed  ## tests in a real Airflow
 
 test-faults: $(VENV)/installed  ## the whole fault matrix, which `system` runs with smaller numbers
 	$(BIN)/python -m pytest tests/system/test_faults.py --whole
+
+bench: $(VENV)/installed  ## what a thousand deferred jobs cost, beside the Google provider's triggers (45 min; BENCH=--help)
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 constraints: $(VENV)/installed  ## resolve constraints.txt anew
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra test --extra examples \

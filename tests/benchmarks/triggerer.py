@@ -1,0 +1,208 @@
+"""One measurement: many triggers of one kind in Airflow's own triggerer, without a metadata database.
+
+Runs in a process of its own: ``python -m tests.benchmarks.triggerer '{"kind": ..., "waiting": ..., "seconds": ...}'``
+prints the figures as JSON on its last line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+from airflow.executors.workloads.task import TaskInstanceDTO
+from airflow.executors.workloads.trigger import RunTrigger
+from airflow.jobs.triggerer_job_runner import TriggerLoggingFactory, TriggerRunnerSupervisor
+from airflow.models.trigger import Trigger
+
+from tests.benchmarks.kinds import CLASSES, SERVICE_VARIABLE, arguments
+
+PROBE = 0  # its id; the trigger of the job n is n + 1
+START_SECONDS = 10.0  # in which all triggers are started
+SETTLE_SECONDS = 20.0
+TAIL_SECONDS = 45.0  # in which the last ends must be detected
+ENDING_PER_MINUTE_MAX = 600
+
+
+class Supervisor(TriggerRunnerSupervisor):
+    """Airflow's, with a plan in place of the metadata database."""
+
+    def prepare(self, folder: Path) -> None:
+        self.folder = folder
+        self.plan: deque[tuple[float, RunTrigger]] = deque()
+        self.detected: dict[int, float] = {}
+        self.failed: list[Any] = []
+
+    def add(self, at: float, trigger_id: int, classpath: str, kwargs: dict[str, Any]) -> None:
+        task = TaskInstanceDTO(
+            id=uuid4(),
+            dag_version_id=uuid4(),
+            dag_id="bench",
+            task_id="wait",
+            run_id="bench",
+            try_number=1,
+            map_index=trigger_id,
+            pool_slots=1,
+            queue="default",
+            priority_weight=1,
+        )
+        encrypted = Trigger.encrypt_kwargs(kwargs)
+        self.plan.append((at, RunTrigger(id=trigger_id, classpath=classpath, encrypted_kwargs=encrypted, ti=task)))
+
+    def run_until(self, end: float) -> None:
+        while time.monotonic() < end:
+            self.run_once()
+
+    def load_triggers(self) -> None:
+        while self.plan and self.plan[0][0] <= time.monotonic():
+            _, workload = self.plan.popleft()
+            log_path = str(self.folder / "logs" / f"{workload.id}.log")
+            self.logger_cache[workload.id] = TriggerLoggingFactory(log_path=log_path, ti=workload.ti)
+            self.creating_triggers.append(workload)
+
+    def on_trigger_event(self, trigger_id: int, event: Any) -> None:
+        self.detected[trigger_id] = time.monotonic()
+
+    def on_trigger_failure(self, trigger_id: int, exc: Any) -> None:
+        self.failed.append((trigger_id, exc))
+
+    def heartbeat(self) -> None:
+        """There is no job to keep alive."""
+
+    def clean_unused(self) -> None:
+        """There is no database to clean."""
+
+    def metric_tags(self) -> dict[str, str]:
+        return {"hostname": "bench"}
+
+
+class Service:
+    """The fake service, in a process of its own."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.fake_service"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.address = f"127.0.0.1:{self._answer()['port']}"
+
+    def __call__(self, do: str, **order: Any) -> dict[str, Any]:
+        print(json.dumps({"do": do, **order}), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+def percentile(values: list[float], part: float) -> float | None:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))] if values else None
+
+
+def cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def measure(kind: str, waiting: int, seconds: float, service: Service, folder: Path) -> dict[str, Any]:
+    """Measure two windows: one in which nothing changes, one in which a tenth of the jobs ends.
+
+    :param seconds: length of a window
+    """
+    service("begin", waiting=waiting)
+    supervisor = Supervisor.start(capacity=waiting + 1)
+    supervisor.prepare(folder)
+    supervisor.add(0.0, PROBE, "tests.benchmarks.probe.Probe", {"folder": str(folder)})
+    runner, own = psutil.Process(supervisor.pid), psutil.Process()
+    supervisor.run_until(time.monotonic() + 5)
+    rss_before = runner.memory_info().rss
+
+    started = time.monotonic()
+    for number in range(waiting):
+        at = started + START_SECONDS * number / waiting
+        supervisor.add(at, number + 1, CLASSES[kind], arguments(kind, number))
+    settled = started + START_SECONDS + SETTLE_SECONDS
+    if kind == "ours":  # a watch meets its newcomers by the page, within its request budget of one a second
+        settled += waiting / 100 * 1.3
+    supervisor.run_until(settled)
+
+    quiet = time.monotonic()
+    calls, cpus = service("report")["calls"], (cpu(runner), cpu(own))
+    supervisor.run_until(quiet + seconds)
+    quiet_end = time.monotonic()
+    calls_after, cpus_after = service("report")["calls"], (cpu(runner), cpu(own))
+    rss_after = runner.memory_info().rss
+    per_minute = 60 / (quiet_end - quiet)
+
+    busy = time.monotonic()
+    ending = min(round(waiting / 10), round(ENDING_PER_MINUTE_MAX * seconds / 60))
+    service("end", count=ending, seconds=seconds)
+    supervisor.run_until(busy + seconds)
+    busy_end = time.monotonic()
+    calls_busy = service("report")["calls"]
+    while len(supervisor.detected) < ending and time.monotonic() < busy_end + TAIL_SECONDS and kind != "idle":
+        supervisor.run_once()
+    ended = service("report")["ended"]
+    latencies = [
+        supervisor.detected[number + 1] - ended[f"job-{number}"]
+        for number in range(ending)
+        if number + 1 in supervisor.detected
+    ]
+    (folder / "stop").touch()
+    while PROBE not in supervisor.detected and supervisor.is_alive():
+        supervisor.run_once()
+    probe = json.loads((folder / "probe.json").read_text())
+    supervisor.kill(signal.SIGTERM, force=True)
+
+    lags = [lag * 1000 for at, lag in probe["lags"] if quiet <= at <= busy_end]
+    return {
+        "kind": kind,
+        "waiting": waiting,
+        "calls_per_minute": (sum(calls_after.values()) - sum(calls.values())) * per_minute,
+        "calls_per_minute_while_ending": (sum(calls_busy.values()) - sum(calls_after.values()))
+        * 60
+        / (busy_end - busy),
+        "ending_per_minute": ending * 60 / seconds,
+        "cpu_runner": (cpus_after[0] - cpus[0]) * per_minute,
+        "cpu_supervisor": (cpus_after[1] - cpus[1]) * per_minute,
+        "rss_growth_mb": (rss_after - rss_before) / 1e6,
+        "lag_p99_ms": percentile(lags, 0.99),
+        "lag_max_ms": max(lags),
+        "channels": probe["channels"],
+        "threads": probe["threads"],
+        "detected": len(latencies),
+        "ended": ending,
+        "detection_p50_s": percentile(latencies, 0.5),
+        "detection_p95_s": percentile(latencies, 0.95),
+        "failed": len(supervisor.failed),
+    }
+
+
+def main() -> None:
+    order = json.loads(sys.argv[1])
+    service = Service()
+    os.environ[SERVICE_VARIABLE] = service.address
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = measure(**order, service=service, folder=Path(folder))
+    finally:
+        service.close()
+    print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()
