@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.providers.google.common.consts import CLIENT_INFO
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
 
 from airflow_provider_nbjob.hooks.notebook_service import NotebookServiceClient, NotebookServiceGrpcTransport
 
 if TYPE_CHECKING:
+    from google.cloud import storage
+
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
 EMULATOR_VARIABLE = "NBJOB_EMULATOR_HOST"
@@ -102,6 +103,8 @@ def notebook_service_client(hook: NotebookExecutionJobHook, endpoint: Endpoint) 
 @_PerProcess
 def storage_client(hook: NotebookExecutionJobHook) -> storage.Client:
     """The client of Cloud Storage; Google's own variable ``STORAGE_EMULATOR_HOST`` sends it to an emulator."""
+    from google.cloud import storage  # not needed to submit and to wait
+
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         return storage.Client(project=hook._get_field("project") or "emulator", credentials=AnonymousCredentials())
     return storage.Client(project=hook.project_id, credentials=hook.get_credentials(), client_info=CLIENT_INFO)

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
 from google.api_core.exceptions import NotFound
-from google.cloud import storage
 from google.longrunning.operations_pb2 import CancelOperationRequest, ListOperationsRequest
 
 from airflow_provider_nbjob.exceptions import (
@@ -357,8 +356,9 @@ class NotebookExecutionJobHook(GoogleBaseHook):
         :param uri: what `find_output_notebook` returned
         :raises NotebookExecutionJobError: where it cannot be read
         """
+        bucket, path = bucket_and_path(uri)
         try:
-            content: bytes = storage.Blob.from_uri(uri, client=storage_client(self)).download_as_bytes()
+            content: bytes = storage_client(self).bucket(bucket).blob(path).download_as_bytes()
         except Exception as error:
             raise NotebookExecutionJobError(f"Could not read {uri}: {error}") from error
         return content

@@ -28,7 +28,9 @@ PAGE_SIZE_MAX = 100
 PARENT = "projects/bench/locations/us-central1"
 RUNNING, SUCCEEDED = types.JobState.JOB_STATE_RUNNING, types.JobState.JOB_STATE_SUCCEEDED
 
-# The service's request and message of each kind, how its name ends, and its states in the order running, succeeded.
+# Every get has its name in the same place.
+NamedRequest = type(types.GetNotebookExecutionJobRequest.pb(types.GetNotebookExecutionJobRequest()))
+# The service's message of each kind, how its name ends, and its states in the order running, succeeded.
 Pipelines = types.PipelineState
 KINDS = {
     "NotebookExecutionJob": (types.NotebookExecutionJob, "job_state", (RUNNING, SUCCEEDED)),
@@ -82,7 +84,7 @@ class Jobs:
     async def get(self, kind: str, request: bytes) -> bytes:
         self.calls["get"] += 1
         message, field, states = KINDS[kind]
-        job_id = request.rpartition(b"/")[2].decode()  # the name is the request's one field that is set
+        job_id = NamedRequest.FromString(request).name.rpartition("/")[2]
         await asyncio.sleep(GET_SECONDS)
         job = self.updated[job_id]
         if kind == "NotebookExecutionJob":

@@ -41,17 +41,16 @@ class Probe(BaseTrigger):
         return f"{__name__}.Probe", {"folder": self.folder}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        lags = []
+        lags, threads = [], []
         stop = Path(self.folder, "stop")
         while not (len(lags) % 100 == 0 and stop.exists()):
             started = time.monotonic()
             await asyncio.sleep(TICK)
             lags.append((started, time.monotonic() - started - TICK))
+            threads.append((started, threading.active_count()))
         channels = sum(
             type(thing).__name__ == "Channel" and type(thing).__module__.startswith("grpc.")
             for thing in gc.get_objects()
         )
-        Path(self.folder, "probe.json").write_text(
-            json.dumps({"lags": lags, "channels": channels, "threads": threading.active_count()})
-        )
+        Path(self.folder, "probe.json").write_text(json.dumps({"lags": lags, "threads": threads, "channels": channels}))
         yield TriggerEvent({})

@@ -70,7 +70,10 @@ class Supervisor(TriggerRunnerSupervisor):
             self.creating_triggers.append(workload)
 
     def on_trigger_event(self, trigger_id: int, event: Any) -> None:
-        self.detected[trigger_id] = time.monotonic()
+        if trigger_id == PROBE or "SUCCEEDED" in str(event):
+            self.detected[trigger_id] = time.monotonic()
+        else:
+            self.failed.append((trigger_id, event))
 
     def on_trigger_failure(self, trigger_id: int, exc: Any) -> None:
         self.failed.append((trigger_id, exc))
@@ -162,6 +165,8 @@ def measure(kind: str, waiting: int, seconds: float, service: Service, folder: P
         for number in range(ending)
         if number + 1 in supervisor.detected
     ]
+    if supervisor.failed:
+        raise RuntimeError(f"{len(supervisor.failed)} triggers failed, such as {supervisor.failed[:1]}")
     (folder / "stop").touch()
     while PROBE not in supervisor.detected and supervisor.is_alive():
         supervisor.run_once()
@@ -183,12 +188,11 @@ def measure(kind: str, waiting: int, seconds: float, service: Service, folder: P
         "lag_p99_ms": percentile(lags, 0.99),
         "lag_max_ms": max(lags),
         "channels": probe["channels"],
-        "threads": probe["threads"],
+        "threads": max(count for at, count in probe["threads"] if quiet <= at <= quiet_end),
         "detected": len(latencies),
         "ended": ending,
         "detection_p50_s": percentile(latencies, 0.5),
         "detection_p95_s": percentile(latencies, 0.95),
-        "failed": len(supervisor.failed),
     }
 
 
