@@ -27,8 +27,6 @@ from airflow.models.trigger import Trigger
 from tests.benchmarks.kinds import CLASSES, SERVICE_VARIABLE, arguments
 
 PROBE = 0  # its id; the trigger of the job n is n + 1
-START_SECONDS = 10.0  # in which all triggers are started
-SETTLE_SECONDS = 20.0
 TAIL_SECONDS = 45.0  # in which the last ends must be detected
 ENDING_PER_MINUTE_MAX = 600
 
@@ -121,10 +119,14 @@ def cpu(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def measure(kind: str, waiting: int, seconds: float, service: Service, folder: Path) -> dict[str, Any]:
+def measure(
+    service: Service, folder: Path, kind: str, waiting: int, seconds: float, start: float = 10.0, settle: float = 20.0
+) -> dict[str, Any]:
     """Measure two windows: one in which nothing changes, one in which a tenth of the jobs ends.
 
     :param seconds: length of a window
+    :param start: seconds in which all triggers are started
+    :param settle: seconds before the first window
     """
     service("begin", waiting=waiting)
     supervisor = Supervisor.start(capacity=waiting + 1)
@@ -136,9 +138,9 @@ def measure(kind: str, waiting: int, seconds: float, service: Service, folder: P
 
     started = time.monotonic()
     for number in range(waiting):
-        at = started + START_SECONDS * number / waiting
+        at = started + start * number / waiting
         supervisor.add(at, number + 1, CLASSES[kind], arguments(kind, number))
-    settled = started + START_SECONDS + SETTLE_SECONDS
+    settled = started + start + settle
     if kind == "ours":  # a watch meets its newcomers by the page, within its request budget of one a second
         settled += waiting / 100 * 1.3
     supervisor.run_until(settled)
@@ -202,7 +204,7 @@ def main() -> None:
     os.environ[SERVICE_VARIABLE] = service.address
     try:
         with tempfile.TemporaryDirectory() as folder:
-            figures = measure(**order, service=service, folder=Path(folder))
+            figures = measure(service, Path(folder), **order)
     finally:
         service.close()
     print(json.dumps(figures), flush=True)
