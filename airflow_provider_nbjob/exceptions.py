@@ -57,7 +57,29 @@ class InvalidJob(NotebookExecutionJobError):
 
 
 class JobFailed(NotebookExecutionJobError):
-    """The job ended without success (FAILED, or PARTIALLY_SUCCEEDED where that is not accepted)."""
+    """The job ended without success (FAILED, or PARTIALLY_SUCCEEDED where that is not accepted).
+
+    :param message: what happened to which job
+    :param cell: number of the cell that failed, counting all cells from 1; ``None`` where that is not known
+    :param ename: name of the exception that it raised, such as ``"KeyError"``
+    :param evalue: that exception's text
+    :param traceback: its traceback, without colours and cut where huge
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        cell: int | None = None,
+        ename: str | None = None,
+        evalue: str | None = None,
+        traceback: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.cell = cell
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback = traceback
 
 
 class JobCancelled(NotebookExecutionJobError):
@@ -74,3 +96,7 @@ class JobTimeout(NotebookExecutionJobError):
 
 class JobLost(NotebookExecutionJobError):
     """The job is gone: somebody deleted it."""
+
+
+class NotebookUnreadable(NotebookExecutionJobError):
+    """An executed notebook cannot be read; the message says what there is in its place."""

@@ -11,4 +11,6 @@ def never_retried(error: NotebookExecutionJobError) -> Exception:
     """The same error, of its own class and of `AirflowFailException`, which ends a task whatever `retries` says."""
     kind = type(error)
     failure = type(kind.__name__, (kind, AirflowFailException), {"__module__": kind.__module__})
-    return failure(*error.args)
+    unretried: Exception = failure(*error.args)
+    vars(unretried).update(vars(error))  # the cell of a JobFailed, for one
+    return unretried

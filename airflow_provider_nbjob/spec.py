@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_nbjob.exceptions import InvalidJob
-from airflow_provider_nbjob.notebook import read_notebook
+from airflow_provider_nbjob.notebook.source import read_notebook
 
 DISPLAY_NAME_MAX = 128
 LABEL_MAX = 64
@@ -46,7 +46,7 @@ class NotebookExecutionJobSpec:
     :param location: region, such as ``us-central1``
     :param display_name: at most 128 characters
     :param gcs_notebook_source: ``"gs://bucket/notebook.ipynb"``, or ``{"uri": ..., "generation": ...}``
-    :param direct_notebook_source: the notebook as JSON, or the path of its file
+    :param direct_notebook_source: the notebook as JSON, or the path of its file (an ``.ipynb``, or a percent ``.py``)
     :param dataform_repository_source: ``"projects/.../locations/.../repositories/..."``, or
         ``{"dataform_repository_resource_name": ..., "commit_sha": ...}``
     :param notebook_runtime_template_resource_name: full name, or the bare id of a template in `location`
@@ -175,7 +175,7 @@ def as_timedelta(value: Any) -> timedelta:
 
 
 def _content(source: bytes | Path) -> bytes:
-    return source.read_bytes() if isinstance(source, Path) else source
+    return read_notebook(source) if isinstance(source, Path) else source
 
 
 def _wrapped(value: Any, key: str) -> Any:

@@ -1,0 +1,143 @@
+"""Parameters as statements of a notebook's language: papermill's translators, corrected.
+
+Where papermill's text would not come out equal to the value, the classes here have another. To be imported only where
+parameters are written: papermill takes a second or more, and is there with the extra `parameters` only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date, datetime, time, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from papermill import translators as papermill
+
+_SCALA_CHUNK = 10_000  # characters; the JVM takes at most 65535 bytes in one literal
+
+
+class _Moments:
+    """Tuples as lists and dates as text in ISO 8601, for languages without them; papermill writes neither right."""
+
+    @classmethod
+    def translate(cls, val: Any) -> str:
+        if isinstance(val, tuple):
+            val = list(val)
+        elif isinstance(val, date | time):
+            val = val.isoformat()
+        return str(super().translate(val))  # type: ignore[misc]
+
+
+class Python(papermill.PythonTranslator):  # type: ignore[misc,unused-ignore]
+    """Dates and tuples as such. Without black, which papermill formats with where it happens to be installed."""
+
+    @classmethod
+    def translate(cls, val: Any) -> str:
+        """Python's expression for a value; it needs no import of the notebook."""
+        if isinstance(val, tuple):
+            return "(" + "".join(f"{cls.translate(item)}, " for item in val) + ")"
+        if isinstance(val, date | time):
+            return _python_moment(val)
+        return str(super().translate(val))
+
+    @classmethod
+    def codify(cls, parameters: dict[str, Any], comment: str = "Parameters") -> str:
+        """The statements that assign the parameters."""
+        return str(super(papermill.PythonTranslator, cls).codify(parameters, comment))
+
+
+class R(_Moments, papermill.RTranslator):  # type: ignore[misc,unused-ignore]
+    r"""`NaN` and `Inf` by R's names; texts without `\x`, which is a byte there and no character."""
+
+    @classmethod
+    def translate_escaped_str(cls, str_val: Any) -> str:
+        """R's literal of a text."""
+        return _quoted(str_val)
+
+    @classmethod
+    def translate_float(cls, val: float) -> str:
+        """R's literal of a number."""
+        return {"nan": "NaN", "inf": "Inf", "-inf": "-Inf"}.get(str(val), str(val))
+
+
+class Julia(_Moments, papermill.JuliaTranslator):  # type: ignore[misc,unused-ignore]
+    r"""`NaN` and `Inf` by Julia's names; texts without `\x`, and with `$` escaped, which would be interpolated."""
+
+    @classmethod
+    def translate_escaped_str(cls, str_val: Any) -> str:
+        """Julia's literal of a text."""
+        return _quoted(str_val).replace("$", r"\$")
+
+    @classmethod
+    def translate_float(cls, val: float) -> str:
+        """Julia's literal of a number."""
+        return {"nan": "NaN", "inf": "Inf", "-inf": "-Inf"}.get(str(val), str(val))
+
+
+class Scala(_Moments, papermill.ScalaTranslator):  # type: ignore[misc,unused-ignore]
+    """Texts with escapes that Scala knows, in parts where the JVM takes no longer one; numbers beyond its own."""
+
+    @classmethod
+    def translate_escaped_str(cls, str_val: Any) -> str:
+        """Scala's expression of a text."""
+        chunks = [str_val[at : at + _SCALA_CHUNK] for at in range(0, len(str_val), _SCALA_CHUNK)] or [""]
+        literals = [json.dumps(chunk) for chunk in chunks]  # Scala's escapes are JSON's, surrogate pairs too
+        return literals[0] if len(literals) == 1 else f"Seq({', '.join(literals)}).mkString"
+
+    @classmethod
+    def translate_float(cls, val: float) -> str:
+        """Scala's literal of a number."""
+        names = {"nan": "Double.NaN", "inf": "Double.PositiveInfinity", "-inf": "Double.NegativeInfinity"}
+        return names.get(str(val), str(val))
+
+    @classmethod
+    def translate_int(cls, val: int) -> str:
+        """Scala's literal of a number, `BigInt` where it is no Long."""
+        return str(super().translate_int(val)) if -(2**63) <= val < 2**63 else f'BigInt("{val}")'
+
+
+class Bash(_Moments, papermill.BashTranslator):  # type: ignore[misc,unused-ignore]
+    """None is the empty text in an array too, where papermill leaves the element out."""
+
+    @classmethod
+    def translate_none(cls, val: None) -> str:
+        """Bash's word for None."""
+        return "''"
+
+
+TRANSLATORS: dict[str, Any] = {"python": Python, "R": R, "julia": Julia, "scala": Scala, "bash": Bash}
+
+
+def _quoted(text: str) -> str:
+    r"""A text in double quotes with `\uXXXX` and `\UXXXXXXXX`, all of it ASCII: JSON's but for surrogate pairs."""
+    return "".join(
+        json.dumps(part)[1:-1] if len(part) != 1 or part < "\U00010000" else f"\\U{ord(part):08x}"
+        for part in re.split("([\U00010000-\U0010ffff])", text)
+    ).join('""')
+
+
+def _python_moment(value: date | time) -> str:
+    module = '__import__("datetime")'
+    if isinstance(value, datetime):
+        kind, numbers = "datetime", [value.year, value.month, value.day]
+    elif isinstance(value, date):
+        return f"{module}.date({value.year}, {value.month}, {value.day})"
+    else:
+        kind, numbers = "time", []
+    numbers += [value.hour, value.minute, value.second, value.microsecond]
+    zone = f", tzinfo={_python_zone(value.tzinfo, value)}" if value.tzinfo else ""
+    fold = ", fold=1" if value.fold else ""
+    return f"{module}.{kind}({', '.join(map(str, numbers))}{zone}{fold})"
+
+
+def _python_zone(zone: tzinfo, value: datetime | time) -> str:
+    """A zone of the IANA database by its name, else the offset that it has at that time."""
+    offset = value.utcoffset()
+    name = zone.key if isinstance(zone, ZoneInfo) else None
+    if name and name != "UTC":
+        return f'__import__("zoneinfo").ZoneInfo({name!r})'
+    if not offset:
+        return '__import__("datetime").timezone.utc'
+    delta = f"timedelta({offset.days}, {offset.seconds}, {offset.microseconds})"
+    return f'__import__("datetime").timezone(__import__("datetime").{delta})'

@@ -1,0 +1,107 @@
+"""What is to be run, as a notebook: an `.ipynb`, or a script in cells that jupytext makes one of."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_nbjob.exceptions import InvalidJob
+
+GZIP_MAGIC = b"\x1f\x8b"
+PYTHON_KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def read_notebook(source: bytes | Path) -> bytes:
+    """The JSON of a notebook, as it stands, or that of a script as a notebook.
+
+    It is checked against the schema of the Jupyter format, but not changed. No error quotes its content. A file with
+    the suffix ``.py`` is taken for a script in jupytext's percent format, which the extra `scripts` reads; it is not
+    executed. Without a kernel of its own it gets ``python3``.
+
+    :param source: the notebook's JSON, or the file that holds it
+    :raises InvalidJob: where the file cannot be read, or is no valid notebook of format 4 and no script in cells
+    """
+    label = f"{str(source)!r}" if isinstance(source, Path) else "the notebook"
+    content = _read(source, label) if isinstance(source, Path) else source
+    if isinstance(source, Path) and source.suffix == ".py":
+        content = _notebook_of_script(content, label)
+    _validate(load_notebook(content, label), label)
+    return content
+
+
+def load_notebook(content: bytes, label: str = "the notebook") -> dict[str, Any]:
+    """The document of a notebook: JSON of format 4 with a list of cells, otherwise unchecked.
+
+    :param label: how an error names it
+    :raises InvalidJob: where it is something else; gzip and HTML are named
+    """
+    if content.startswith(GZIP_MAGIC):
+        raise InvalidJob(f"{label} is gzip-compressed; give it uncompressed")
+    if looks_like_html(content):
+        raise InvalidJob(f"{label} is not JSON but a page of HTML or XML, as a login or an error page is")
+    try:
+        notebook = json.loads(content)
+    except ValueError as error:  # of JSON, and of the encoding
+        raise InvalidJob(f"{label} is not JSON: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise InvalidJob(f"{label} is no notebook: its JSON is nested too deep") from None
+    if isinstance(notebook, dict) and notebook.get("nbformat") == 3 and "worksheets" in notebook:
+        raise InvalidJob(f"{label} is of notebook format 3; the API runs format 4")
+    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
+        raise InvalidJob(f"{label} is JSON but no notebook: it has no list of cells")
+    if notebook.get("nbformat") != 4:
+        raise InvalidJob(
+            f"{label} is of notebook format {reprlib.repr(notebook.get('nbformat'))}; the API runs format 4"
+        )
+    return notebook
+
+
+def looks_like_html(content: bytes) -> bool:
+    """Whether this is the beginning of a page of HTML or XML, which no JSON begins like."""
+    return content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+
+
+def _read(path: Path, label: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidJob(f"{label}: there is no such file") from None
+    except OSError as error:
+        raise InvalidJob(f"{label} cannot be read: {error.strerror}") from None
+
+
+def _validate(notebook: dict[str, Any], label: str) -> None:
+    import nbformat  # 0.2 s that only jobs with a direct source pay
+
+    try:
+        nbformat.validate(notebook)
+    except nbformat.ValidationError as error:
+        where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path)
+        raise InvalidJob(f"{label} is no valid notebook: {error.validator} is violated at {where or '.'}") from None
+    except RecursionError:
+        raise InvalidJob(f"{label} is no valid notebook: its JSON is nested too deep") from None
+
+
+def _notebook_of_script(content: bytes, label: str) -> bytes:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidJob(f"{label} is not a text in UTF-8: {error.reason} at byte {error.start}") from None
+    if not any(line.startswith("# %%") for line in text.splitlines()):
+        raise InvalidJob(f"{label} is a Python script without cells; a line '# %%' begins each cell of a notebook")
+    try:
+        import jupytext
+    except ImportError:
+        raise InvalidJob(
+            f"{label} is a script; to run it as a notebook: pip install 'airflow-provider-nbjob[scripts]'"
+        ) from None
+    try:
+        notebook = jupytext.reads(text, fmt="py:percent")
+    except Exception as error:  # of whatever reads the script's YAML header, which has errors of its own
+        raise InvalidJob(f"{label} is no script in percent format: {type(error).__name__}") from None
+    notebook.metadata.setdefault("kernelspec", PYTHON_KERNEL)
+    for number, cell in enumerate(notebook.cells, 1):
+        cell["id"] = f"cell-{number}"  # jupytext's are random: the same script is to be the same notebook
+    return json.dumps(notebook).encode()

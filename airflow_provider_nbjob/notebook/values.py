@@ -1,0 +1,129 @@
+"""Which values can be handed to a notebook, and what is wrong with those that cannot."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+MAX_DEPTH = 64  # of lists and dicts in each other; parsers of the notebook's language have a limit too
+MAX_VALUES = 1_000_000
+MAX_INT_BITS = 14_000  # about 4200 digits; Python itself reads at most 4300
+PASSED = "None, booleans, numbers, texts, dates, and lists and dicts of these can be"
+
+_HINTS = {
+    timedelta: "pass its total_seconds()",
+    bytes: "pass a text",
+    set: "pass a list",
+    frozenset: "pass a list",
+}
+
+
+class TooManyValues(Exception):
+    """There are more than `MAX_VALUES` of them."""
+
+
+class Plain:
+    """Turns values into plain ones, and gathers what is wrong with those that it cannot turn.
+
+    Plain are None, bool, int, float, str, list, tuple, dict, date, datetime and time, and no subclass of these: the
+    text of a subclass need not be that of the value.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._above: list[int] = []
+        self._count = 0
+
+    def value(self, value: Any, path: str) -> Any:
+        """The same value as a plain one; None where there is something wrong with it.
+
+        :param path: how a problem names it
+        :raises TooManyValues: where it would take for ever
+        """
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise TooManyValues
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return self._int(value, path)
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, date | time):
+            return self._moment(value, path)
+        if isinstance(value, Mapping | list | tuple):
+            return self._container(value, path)
+        hint = next((hint for kind, hint in _HINTS.items() if isinstance(value, kind)), PASSED)
+        self._refuse(path, f"{reprlib.repr(value)} is of type {type(value).__name__}, which cannot be passed: {hint}")
+        return None
+
+    def _refuse(self, path: str, problem: str) -> None:
+        self.problems.append(f"{path}: {problem}")
+
+    def _int(self, value: int, path: str) -> int | None:
+        if value.bit_length() > MAX_INT_BITS:
+            self._refuse(path, f"a number of {value.bit_length()} bits; at most {MAX_INT_BITS} can be passed")
+            return None
+        return int(value)
+
+    def _moment(self, value: date | time, path: str) -> date | time | None:
+        try:
+            return plain_moment(value)
+        except (TypeError, ValueError):  # pandas' NaT is a datetime by its class
+            self._refuse(path, f"{reprlib.repr(value)} is no date")
+            return None
+
+    def _container(self, value: Any, path: str) -> Any:
+        if id(value) in self._above:
+            self._refuse(path, "contains itself, which cannot be passed")
+            return None
+        if len(self._above) == MAX_DEPTH:
+            self._refuse(path, f"lists and dicts in each other deeper than {MAX_DEPTH}")
+            return None
+        self._above.append(id(value))
+        try:
+            if isinstance(value, Mapping):
+                return self._dict(value, path)
+            items = [self.value(item, f"{path}[{index}]") for index, item in enumerate(value)]
+            return tuple(items) if isinstance(value, tuple) else items
+        finally:
+            self._above.pop()
+
+    def _dict(self, value: Mapping[Any, Any], path: str) -> dict[str, Any]:
+        plain = {}
+        for key, item in value.items():
+            if isinstance(key, str):
+                plain[str.__str__(key)] = self.value(item, f"{path}[{reprlib.repr(key)}]")
+            else:
+                self._refuse(path, f"its key {reprlib.repr(key)} is of type {type(key).__name__}; keys are texts")
+        return plain
+
+
+def plain_moment(value: date | time) -> date | time:
+    """A date, datetime or time of Python's own class for one of a subclass, such as pendulum's.
+
+    :raises TypeError: where it has no parts, as pandas' NaT; or ValueError
+    """
+    if isinstance(value, time):
+        return time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
+    day = (value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        return date(*day)
+    clock = (value.hour, value.minute, value.second, value.microsecond)
+    return datetime(*day, *clock, value.tzinfo, fold=value.fold)
+
+
+def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """A plain value and all that is in it, each with its path; the keys of dicts too."""
+    yield path, value
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{path}, key", key
+            yield from walk(item, f"{path}[{reprlib.repr(key)}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from walk(item, f"{path}[{index}]")
