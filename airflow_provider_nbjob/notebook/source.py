@@ -100,8 +100,11 @@ def _notebook_of_script(content: bytes, label: str) -> bytes:
     try:
         notebook = jupytext.reads(text, fmt="py:percent")
     except Exception as error:  # of whatever reads the script's YAML header, which has errors of its own
-        raise InvalidJob(f"{label} is no script in percent format: {type(error).__name__}") from None
+        raise InvalidJob(
+            f"{label} is no script in percent format: its header, or the options of a cell, cannot be read"
+            f" ({type(error).__name__})"
+        ) from None
     notebook.metadata.setdefault("kernelspec", PYTHON_KERNEL)
     for number, cell in enumerate(notebook.cells, 1):
         cell["id"] = f"cell-{number}"  # jupytext's are random: the same script is to be the same notebook
-    return json.dumps(notebook).encode()
+    return json.dumps(notebook, default=str).encode()  # YAML has dates

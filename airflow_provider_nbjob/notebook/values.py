@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 MAX_DEPTH = 64  # of lists and dicts in each other; parsers of the notebook's language have a limit too
-MAX_VALUES = 1_000_000
+MAX_VALUES = 200_000
 MAX_INT_BITS = 14_000  # about 4200 digits; Python itself reads at most 4300
 PASSED = "None, booleans, numbers, texts, dates, and lists and dicts of these can be"
 

@@ -1,0 +1,254 @@
+"""The executed notebook: what is kept of one, read once as a stream, whatever its size.
+
+Images and other binary outputs are dropped while they are read. A notebook need not be valid: metadata, kernel and
+outputs may be missing, cells of an unknown type are kept without outputs, and what has another type than the format
+says is taken for missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from airflow_provider_nbjob.exceptions import NotebookUnreadable
+from airflow_provider_nbjob.notebook.streaming import TOO_LARGE, VALUE_MAX, Document, Walk
+from airflow_provider_nbjob.notebook.text import CutText, without_ansi
+
+MAX_BYTES = 256 * 1024 * 1024
+# Characters that are kept; of more, the beginning and the end.
+SOURCE_MAX = 16 * 1024
+TRACEBACK_MAX = 16 * 1024
+EVALUE_MAX = 2 * 1024
+OUTPUT_MAX = 64 * 1024  # of all outputs of a cell
+
+ALLOWED_TAG = "raises-exception"
+RESULT_TAG = "result"
+SCRAP_PREFIX = "application/scrapbook.scrap."
+_MISSING = object()
+_SCRAP_FORMS = {f"{SCRAP_PREFIX}json+json": "scrap", f"{SCRAP_PREFIX}text+json": "text"}
+
+
+@dataclass(frozen=True)
+class CellError:
+    """What a cell raised.
+
+    :param ename: name of the exception, such as ``"KeyError"``
+    :param evalue: its text, of at most 2048 characters and a line that says how much is missing
+    :param traceback: without colours; at most 16384 characters, likewise
+    """
+
+    ename: str
+    evalue: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class CellValue:
+    """A value that a cell handed out, as it stands in the notebook.
+
+    :param name: its key among the results
+    :param form: ``"scrap"`` or ``"text"`` by scrapbook's encoder, json or text; ``"json"`` or ``"repr"`` by what
+        stands for the cell's last expression, JSON or its text
+    :param value: the JSON value or the text; None where there is none
+    :param refused: why there is none: it is too large, or no JSON
+    """
+
+    name: str
+    form: str
+    value: Any = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class ExecutedCell:
+    """What is kept of a cell.
+
+    :param number: its position among all cells, from 1
+    :param cell_type: ``"code"``, ``"markdown"``, ``"raw"``, or whatever it says; empty where it says nothing
+    :param execution_count: None where it did not run
+    :param source: at most 16384 characters, and a line that says how much is missing
+    :param error: the first of its outputs that is an error
+    :param values: what it handed out with scrapbook's `glue`, or as the last expression of a cell tagged ``result``
+    :param outputs: text of its outputs, where asked for; at most 65536 characters, likewise
+    """
+
+    number: int
+    cell_type: str = ""
+    execution_count: int | None = None
+    source: str = ""
+    tags: frozenset[str] = frozenset()
+    error: CellError | None = None
+    values: tuple[CellValue, ...] = ()
+    outputs: str = ""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it raised, and is not tagged `raises-exception`."""
+        return self.error is not None and ALLOWED_TAG not in self.tags
+
+
+@dataclass(frozen=True)
+class ExecutedNotebook:
+    """What is kept of an executed notebook.
+
+    :param language: the language it ran in, such as ``"python"``; None where it does not say
+    """
+
+    language: str | None = None
+    cells: tuple[ExecutedCell, ...] = ()
+
+    @property
+    def failing_cell(self) -> ExecutedCell | None:
+        """The first cell that raised and is not tagged `raises-exception`."""
+        return next((cell for cell in self.cells if cell.has_failed), None)
+
+
+def read_executed(stream: BinaryIO, *, keep_outputs: bool = False, max_bytes: int = MAX_BYTES) -> ExecutedNotebook:
+    """Read an executed notebook to its end, once.
+
+    :param stream: its JSON, plain or compressed with gzip
+    :param keep_outputs: whether the text of all outputs is wanted, for a log
+    :param max_bytes: bytes that are read at most, after unpacking; default 256 MiB
+    :raises NotebookUnreadable: where it is larger, or no notebook of format 4; what the stream itself raises goes on
+    """
+    walk = Walk(Document(stream, max_bytes=max_bytes))
+    if not walk.is_object:
+        raise NotebookUnreadable("it is JSON but no notebook: it is no object")
+    language: str | None = None
+    cells: tuple[ExecutedCell, ...] | None = None
+    version: Any = None
+    for key in walk.members():
+        if key == "cells" and walk.is_list:
+            cells = tuple(_cell(walk, number, keep_outputs) for number in walk.items())
+        elif key == "metadata":
+            language = _language(walk)
+        elif key == "nbformat":
+            version = walk.value()
+    walk.end()
+    if version is not None and version != 4:
+        shown = version if isinstance(version, int) else "that is no number"
+        raise NotebookUnreadable(f"it is of notebook format {shown}; format 4 can be read")
+    if cells is None:
+        raise NotebookUnreadable("it is JSON but no notebook: it has no list of cells")
+    return ExecutedNotebook(language, cells)
+
+
+def result_names(tags: frozenset[str]) -> list[str]:
+    """The keys under which a cell's last expression is a result: tag ``result`` gives that, ``result:NAME`` NAME."""
+    named = (tag.partition(":") for tag in sorted(tags))
+    return [name or word for word, _, name in named if word == RESULT_TAG]
+
+
+def _language(walk: Walk) -> str | None:
+    found: dict[str, Any] = {}
+    keys = {"language_info": "name", "kernelspec": "language"}
+    for part in walk.members():  # the others may be large: the state of widgets
+        if part in keys:
+            found[part] = walk.pick(keys[part]).get(keys[part])
+    return next((found[part] for part in keys if isinstance(found.get(part), str)), None)
+
+
+def _cell(walk: Walk, number: int, keep_outputs: bool) -> ExecutedCell:
+    kept: dict[str, Any] = {}
+    outputs: list[_Output] = []
+    for key in walk.members():
+        if key in ("source", "cell_type"):
+            kept[key] = str(walk.text(SOURCE_MAX) or "")
+        elif key == "metadata":
+            tags = walk.pick("tags").get("tags")
+            kept["tags"] = (
+                frozenset(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else frozenset()
+            )
+        elif key == "outputs":
+            outputs = [_output(walk) for _ in walk.items()]
+        elif key == "execution_count":
+            count = walk.value()
+            kept[key] = count if isinstance(count, int) else None
+    if kept.get("cell_type") == "code":
+        kept["error"] = next((output.error for output in outputs if output.error), None)
+        kept["values"] = tuple(_values(outputs, result_names(kept.get("tags", frozenset()))))
+        kept["outputs"] = _all_text(outputs) if keep_outputs else ""
+    return ExecutedCell(number, **kept)
+
+
+@dataclass
+class _Output:
+    """What is kept of an output while its cell is read."""
+
+    kind: str = ""
+    text: CutText | None = None
+    json: Any = _MISSING
+    scraps: list[CellValue] = field(default_factory=list)
+    is_glued: bool = False
+    ename: str = ""
+    evalue: str = ""
+    traceback: str = ""
+
+    @property
+    def error(self) -> CellError | None:
+        return CellError(self.ename, self.evalue, self.traceback) if self.kind == "error" else None
+
+
+def _output(walk: Walk) -> _Output:
+    output = _Output()
+    for key in walk.members():
+        if key == "output_type":
+            output.kind = str(walk.text(EVALUE_MAX) or "")
+        elif key == "text":
+            output.text = walk.text(OUTPUT_MAX)
+        elif key == "data":
+            _data(walk, output)
+        elif key == "metadata":
+            output.is_glued = "scrapbook" in walk.pick("scrapbook")
+        elif key in ("ename", "evalue"):
+            setattr(output, key, str(walk.text(EVALUE_MAX, clean=without_ansi) or ""))
+        elif key == "traceback":
+            output.traceback = str(walk.text(TRACEBACK_MAX, clean=without_ansi, separator="\n") or "").rstrip("\n")
+    return output
+
+
+def _data(walk: Walk, output: _Output) -> None:
+    for mime in walk.members():
+        if mime == "text/plain":
+            output.text = walk.text(VALUE_MAX)
+        elif mime == "application/json":
+            output.json = walk.value()
+        elif mime.startswith(SCRAP_PREFIX):
+            scrap = walk.pick("name", "data") if mime in _SCRAP_FORMS else walk.pick("name")
+            if isinstance(name := scrap.get("name"), str):
+                encoder = mime.removeprefix(SCRAP_PREFIX).removesuffix("+json")
+                refused = None if mime in _SCRAP_FORMS else f"scrapbook encoded it as {encoder[:50]}, which is no JSON"
+                output.scraps.append(_value(name, _SCRAP_FORMS.get(mime, "json"), scrap.get("data"), refused))
+
+
+def _values(outputs: list[_Output], result_names: list[str]) -> Iterator[CellValue]:
+    """What a cell handed out: scraps, and its last expression or else its last display."""
+    for output in outputs:
+        yield from output.scraps
+    for kind in ("execute_result", "display_data"):
+        last = next((output for output in reversed(outputs) if output.kind == kind and not output.is_glued), None)
+        if last is None:
+            continue
+        for name in result_names:
+            if last.json is not _MISSING:
+                yield _value(name, "json", last.json)
+            elif last.text is None:
+                yield CellValue(name, "repr", refused="its output is neither JSON nor text")
+            else:
+                yield _value(name, "repr", TOO_LARGE if last.text.is_cut else str(last.text))
+        return
+
+
+def _value(name: str, form: str, value: Any, refused: str | None = None) -> CellValue:
+    if value is TOO_LARGE:
+        value, refused = None, f"it has more than {VALUE_MAX} characters, or is nested too deep"
+    return CellValue(name, form, value, refused)
+
+
+def _all_text(outputs: list[_Output]) -> str:
+    text = CutText(OUTPUT_MAX)
+    for output in outputs:
+        shown = output.traceback if output.kind == "error" else str(output.text or "")
+        text.add(shown if not shown or shown.endswith("\n") else f"{shown}\n")
+    return str(text)

@@ -1,0 +1,148 @@
+"""What a notebook hands out, as values that Airflow can keep."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import warnings
+from typing import Any, NamedTuple
+
+from airflow_provider_nbjob.notebook.executed import CellValue, ExecutedNotebook
+
+MAX_BYTES = 48 * 1024
+DEPTH_MAX = 64
+INT_BITS_MAX = 14_000  # Python writes numbers of at most 4300 digits
+
+
+class Results(NamedTuple):
+    """What a notebook handed out.
+
+    :param values: JSON values by key; None for a value that is dropped
+    :param dropped: keys of the values that were not kept
+    :param notes: one text per dropped value, which says why
+    """
+
+    values: dict[str, Any]
+    dropped: list[str]
+    notes: list[str]
+
+
+class NotJson(Exception):
+    """A value that JSON cannot hold."""
+
+
+def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = MAX_BYTES) -> Results:
+    """Gather the scraps and the results of a notebook, the later of two with the same key.
+
+    Scraps are what scrapbook's `glue` wrote, with its encoders json and text. The last expression of a cell tagged
+    ``result`` comes as ``result``, that of one tagged ``result:NAME`` as NAME; where a cell has no last expression, its
+    last display does. It is the output's ``application/json``, else its text: read as JSON, else as a literal of
+    Python (tuples become lists), else as it is.
+
+    NaN and infinities, which JSON does not have, become None; half surrogates ``?``, and NUL, which databases refuse,
+    U+FFFD.
+
+    :param max_bytes: size of all results as JSON in UTF-8, default 48 KiB. Where they are larger, the largest are
+        dropped; a value has at most 512 Ki characters whatever the limit
+    """
+    handed_out = {value.name: value for cell in notebook.cells for value in cell.values}
+    values: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    for name, handed in handed_out.items():
+        key = _text(name)
+        values[key] = None
+        try:
+            values[key] = _decoded(handed, max_bytes)
+        except NotJson as error:
+            reasons[key] = str(error)
+    reasons.update(_fit(values, max_bytes))
+    notes = [f"results[{key[:100]!r}] is dropped: {reason}" for key, reason in reasons.items()]
+    return Results(values, list(reasons), notes)
+
+
+def _decoded(handed: CellValue, max_bytes: int) -> Any:
+    if handed.refused:
+        raise NotJson(handed.refused)
+    if isinstance(handed.value, str) and len(handed.value) > max_bytes:
+        raise NotJson(_too_large(len(handed.value), max_bytes))
+    if handed.form in ("text", "json") or not isinstance(handed.value, str):
+        return _json_value(handed.value)
+    if handed.form == "scrap":  # scrapbook keeps a text with JSON as a text, and reads it as JSON
+        return _json_value(_parsed(handed.value, otherwise=handed.value))
+    try:
+        return _json_value(_parsed(handed.value, otherwise=_literal(handed.value)))
+    except NotJson:
+        return _text(handed.value)
+
+
+def _parsed(text: str, *, otherwise: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return otherwise
+
+
+def _literal(text: str) -> Any:
+    if text in ("nan", "inf", "-inf"):  # as Python shows them
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text
+
+
+def _json_value(value: Any, depth: int = 0) -> Any:
+    """A value as JSON has it.
+
+    :raises NotJson: where JSON has no such value
+    """
+    if depth > DEPTH_MAX:
+        raise NotJson(f"lists and dicts in each other deeper than {DEPTH_MAX}")
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
+        raise NotJson(f"a number of {value.bit_length()} bits")
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, list | tuple):
+        return [_json_value(item, depth + 1) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {_text(key): _json_value(item, depth + 1) for key, item in value.items()}
+    raise NotJson(f"a value of type {type(value).__name__} is no JSON")
+
+
+def _text(text: str) -> str:
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
+def _fit(values: dict[str, Any], max_bytes: int) -> dict[str, str]:
+    """Set the largest values to None until all fit, and drop the keys that do not fit even so; what was dropped."""
+    sizes = {key: _size(value) for key, value in values.items()}
+    room = max_bytes - len("{}") + len(",")  # each is counted with a comma, of which the last has none
+    reasons = {}
+    for key in list(values):
+        room -= _size(key) + len(":,") + len("null")
+        if room < 0:
+            del values[key]
+            reasons[key] = f"the keys alone are larger than {max_bytes} bytes"
+    for key in sorted(values, key=lambda key: sizes[key]):
+        needed = sizes[key] - len("null")
+        if needed > 0 and needed > room:
+            values[key] = None
+            reasons[key] = _too_large(sizes[key], max_bytes)
+        else:
+            room -= needed
+    return reasons
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _too_large(size: int, max_bytes: int) -> str:
+    return f"it has {size} bytes, and all results together may have {max_bytes}; it is in the output notebook"

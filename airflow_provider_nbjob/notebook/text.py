@@ -1,0 +1,83 @@
+"""Text of notebooks made fit to be shown: cut where huge, without colours and control characters."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Colours and cursor movements; window titles and hyperlinks, which end with BEL or ST; other escape sequences.
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+# What the Airflow UI, and others that show logs, take for the beginning or the end of a group.
+_GROUP = re.compile(r"::(?=(?:end)?group::)|##(?=\[(?:end)?group\])", re.IGNORECASE)
+
+
+class CutText:
+    """Gathers text, of which it keeps the beginning and the end where there is more than a limit.
+
+    :param limit: characters to keep
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._half = limit // 2
+        self._head = ""
+        self._tail: list[str] = []
+        self._tail_size = 0
+        self._left_out = 0
+
+    def add(self, text: str) -> None:
+        """Gather another piece."""
+        room = self._half - len(self._head)
+        if room > 0:
+            self._head += text[:room]
+            text = text[room:]
+        if text:
+            self._tail.append(text)
+            self._tail_size += len(text)
+            if self._tail_size > 4 * self._half:  # not every time, so that many small pieces take linear time
+                self._shorten()
+
+    def _shorten(self) -> None:
+        tail = "".join(self._tail)
+        kept = tail[max(0, len(tail) - self._half) :]
+        self._left_out += len(tail) - len(kept)
+        self._tail, self._tail_size = [kept], len(kept)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether some of it was left out."""
+        self._shorten()
+        return self._left_out > 0
+
+    def __str__(self) -> str:
+        self._shorten()
+        gap = f"\n[... {self._left_out} characters left out ...]\n" if self._left_out else ""
+        return self._head + gap + "".join(self._tail)
+
+
+def without_ansi(text: str) -> str:
+    """A text without the escape sequences that colour it on a terminal."""
+    return _ANSI.sub("", text)
+
+
+def log_lines(text: str) -> list[str]:
+    """The lines of a text as a log may show them.
+
+    A line that was overwritten, as a progress bar's is, shows its last state; control characters but tabs are removed,
+    half surrogates replaced, and no line begins or ends a group of the log.
+    """
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in without_ansi(text).rstrip("\n").split("\n")]
+    return [_GROUP.sub(": :", _UNSEEN.sub("", line)).encode(errors="replace").decode() for line in lines]
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """A text as one short line of a log."""
+    line = " ".join(part.strip() for part in log_lines(text) if part.strip())
+    return line if len(line) <= limit else f"{line[:limit]}..."
+
+
+def joined(value: Any) -> str | None:
+    """A text that a notebook may hold as a list of lines; None where it is neither."""
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        return "".join(value)
+    return value if isinstance(value, str) else None
