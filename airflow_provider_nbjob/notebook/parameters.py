@@ -11,7 +11,6 @@ import ast
 import json
 import math
 import re
-import reprlib
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,13 +20,13 @@ from typing import Any, NamedTuple
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.notebook.limits import RESERVED, is_name, problems_in
 from airflow_provider_nbjob.notebook.source import load_notebook
-from airflow_provider_nbjob.notebook.values import MAX_VALUES, Plain, TooManyValues
+from airflow_provider_nbjob.notebook.values import MAX_VALUES, Plain, TooManyValues, shown
 
 TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
 METADATA_KEY = "nbjob"
 PROBLEMS_SHOWN = 20
-SHOWN_MAX = 1000  # characters of a value in the notebook's metadata
+DESCRIBED_MAX = 1000  # characters of a value in the notebook's metadata
 
 # Languages of kernels whose notebooks often do not say theirs; a version may follow, as in `julia-1.11`.
 _KERNELS = {"ir": "R", "python": "python", "julia": "julia", "scala": "scala", "bash": "bash"}
@@ -80,8 +79,8 @@ def parameterize(
         raise InvalidJob(problems)
     unknown = _unknown(plain, notebook["cells"]) if language == "python" else []
     _inject(notebook, _statements(language, plain))
-    shown = {name: _shown(value) for name, value in plain.items()}
-    notebook["metadata"][METADATA_KEY] = {**({"source": origin} if origin else {}), "parameters": shown}
+    described = {name: _described(value) for name, value in plain.items()}
+    notebook["metadata"][METADATA_KEY] = {**({"source": origin} if origin else {}), "parameters": described}
     try:
         return Parameterized(json.dumps(notebook).encode(), unknown, language)
     except RecursionError:
@@ -91,15 +90,15 @@ def parameterize(
 def _plain(parameters: Any) -> tuple[dict[str, Any], list[str]]:
     """Parameters as plain values, and what is wrong with them."""
     if not isinstance(parameters, Mapping):
-        return {}, [f"parameters: {reprlib.repr(parameters)} is not a mapping of names to values"]
+        return {}, [f"parameters: {shown(parameters)} is not a mapping of names to values"]
     problems: list[str] = []
     values: dict[str, Any] = {}
     plain = Plain()
     try:
         for name, value in parameters.items():
-            path = f"parameters[{reprlib.repr(name)}]"
+            path = f"parameters[{shown(name)}]"
             if not isinstance(name, str) or not is_name(name):
-                problems.append(f"{path}: {reprlib.repr(name)} is not a name that a notebook can assign to")
+                problems.append(f"{path}: {shown(name)} is not a name that a notebook can assign to")
             else:
                 values[str.__str__(name)] = plain.value(value, path)
     except TooManyValues:
@@ -138,7 +137,7 @@ def _language(metadata: dict[str, Any], kernel_name: str | None) -> str:
         language, known = (kernel_name or own_kernel), None if kernel_name or own_kernel else "python"
     if known is None:
         raise InvalidJob(
-            f"parameters: the notebook's language or kernel is {reprlib.repr(language)}; parameters can be passed in"
+            f"parameters: the notebook's language or kernel is {shown(language)}; parameters can be passed in"
             f" {', '.join(RESERVED)}"
         )
     return known
@@ -225,10 +224,10 @@ def _assigned(source: str) -> set[str] | None:
     return names
 
 
-def _shown(value: Any) -> Any:
+def _described(value: Any) -> Any:
     """A value as JSON for the notebook's metadata, cut where it is long."""
     text = json.dumps(_json_safe(value))
-    return _json_safe(value) if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
+    return _json_safe(value) if len(text) <= DESCRIBED_MAX else f"{text[:DESCRIBED_MAX]}..."
 
 
 def _json_safe(value: Any) -> Any:

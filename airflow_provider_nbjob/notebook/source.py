@@ -80,8 +80,11 @@ def _validate(notebook: dict[str, Any], label: str) -> None:
     except nbformat.ValidationError as error:
         where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path)
         raise InvalidJob(f"{label} is no valid notebook: {error.validator} is violated at {where or '.'}") from None
-    except RecursionError:
-        raise InvalidJob(f"{label} is no valid notebook: its JSON is nested too deep") from None
+    except Exception as error:  # nbformat raises whatever a broken document makes it stumble upon
+        raise InvalidJob(
+            f"{label} is no valid notebook: a cell, its metadata, or nbformat_minor is not of the type that the format"
+            f" says ({type(error).__name__})"
+        ) from None
 
 
 def _notebook_of_script(content: bytes, label: str) -> bytes:

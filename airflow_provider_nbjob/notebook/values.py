@@ -10,6 +10,7 @@ from typing import Any
 MAX_DEPTH = 64  # of lists and dicts in each other; parsers of the notebook's language have a limit too
 MAX_VALUES = 200_000
 MAX_INT_BITS = 14_000  # about 4200 digits; Python itself reads at most 4300
+SHOWN_MAX = 80  # characters of a value in a message
 PASSED = "None, booleans, numbers, texts, dates, and lists and dicts of these can be"
 
 _HINTS = {
@@ -18,6 +19,12 @@ _HINTS = {
     set: "pass a list",
     frozenset: "pass a list",
 }
+
+
+def shown(value: Any) -> str:
+    """A value for a message: its beginning, where it is long."""
+    text = reprlib.repr(value)
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
 
 
 class TooManyValues(Exception):
@@ -58,7 +65,7 @@ class Plain:
         if isinstance(value, Mapping | list | tuple):
             return self._container(value, path)
         hint = next((hint for kind, hint in _HINTS.items() if isinstance(value, kind)), PASSED)
-        self._refuse(path, f"{reprlib.repr(value)} is of type {type(value).__name__}, which cannot be passed: {hint}")
+        self._refuse(path, f"{shown(value)} is of type {type(value).__name__}, which cannot be passed: {hint}")
         return None
 
     def _refuse(self, path: str, problem: str) -> None:
@@ -74,7 +81,7 @@ class Plain:
         try:
             return plain_moment(value)
         except (TypeError, ValueError):  # pandas' NaT is a datetime by its class
-            self._refuse(path, f"{reprlib.repr(value)} is no date")
+            self._refuse(path, f"{shown(value)} is no date")
             return None
 
     def _container(self, value: Any, path: str) -> Any:
@@ -97,9 +104,9 @@ class Plain:
         plain = {}
         for key, item in value.items():
             if isinstance(key, str):
-                plain[str.__str__(key)] = self.value(item, f"{path}[{reprlib.repr(key)}]")
+                plain[str.__str__(key)] = self.value(item, f"{path}[{shown(key)}]")
             else:
-                self._refuse(path, f"its key {reprlib.repr(key)} is of type {type(key).__name__}; keys are texts")
+                self._refuse(path, f"its key {shown(key)} is of type {type(key).__name__}; keys are texts")
         return plain
 
 
@@ -123,7 +130,7 @@ def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield f"{path}, key", key
-            yield from walk(item, f"{path}[{reprlib.repr(key)}]")
+            yield from walk(item, f"{path}[{shown(key)}]")
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from walk(item, f"{path}[{index}]")

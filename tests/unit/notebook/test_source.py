@@ -50,6 +50,10 @@ def test_a_valid_notebook_is_read_as_it_stands(path: Path):
         (notebook(nbformat="4"), "is of notebook format '4'; the API runs format 4"),
         (notebook(metadata=...), "is no valid notebook: required is violated at ."),
         (notebook(code("1", cell_type="poem")), r"is no valid notebook: oneOf is violated at .cells\[0\]"),
+        (
+            notebook(None, nbformat_minor=5),
+            "is no valid notebook: a cell, its metadata, or nbformat_minor is not of the",
+        ),
         (b"[" * 100_000, "its JSON is nested too deep"),
         (notebook(metadata={"n": 0}).replace(b'"n": 0', b'"n": ' + b"9" * 5000), "is not JSON: Exceeds the limit"),
     ],
