@@ -40,8 +40,8 @@ def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = MAX_BYTES) -
     last display does. It is the output's ``application/json``, else its text: read as JSON, else as a literal of
     Python (tuples become lists), else as it is.
 
-    NaN and infinities, which JSON does not have, become None; half surrogates ``?``, and NUL, which databases refuse,
-    U+FFFD.
+    NaN and infinities, which JSON does not have, become None, but in a scrap, where Jupyter makes texts such as ``nan``
+    of them; half surrogates become ``?``, and NUL, which databases refuse, U+FFFD.
 
     :param max_bytes: size of all results as JSON in UTF-8, default 48 KiB. Where they are larger, the largest are
         dropped; a value has at most 512 Ki characters whatever the limit
@@ -84,14 +84,19 @@ def _parsed(text: str, *, otherwise: Any) -> Any:
 
 
 def _literal(text: str) -> Any:
-    if text in ("nan", "inf", "-inf"):  # as Python shows them
-        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.literal_eval(text)
+            return ast.literal_eval(_NonFinite().visit(ast.parse(text.lstrip(" \t"), mode="eval")))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text
+
+
+class _NonFinite(ast.NodeTransformer):
+    """`nan` and `inf`, as Python shows these numbers, are numbers."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(float(node.id)) if node.id in ("nan", "inf") else node
 
 
 def _json_value(value: Any, depth: int = 0) -> Any:
