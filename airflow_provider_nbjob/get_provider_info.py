@@ -52,6 +52,16 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "60",
                     },
+                    "direct_content_max_bytes": {
+                        "description": (
+                            "Size up to which a notebook is sent in the request that submits its job; a larger one is"
+                            " uploaded beside the job's output and run from there. The API documents no limit."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": None,
+                        "default": "4000000",
+                    },
                 },
             },
         },

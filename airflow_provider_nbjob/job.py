@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_provider_nbjob.exceptions import (
@@ -23,6 +23,10 @@ from airflow_provider_nbjob.exceptions import (
     JobFailed,
     NotebookExecutionJobError,
 )
+from airflow_provider_nbjob.notebook.text import one_line
+
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.notebook.executed import ExecutedCell
 
 CONSOLE = "https://console.cloud.google.com"
 
@@ -253,18 +257,32 @@ class JobResult:
         partial = self.job_state is JobState.PARTIALLY_SUCCEEDED
         return self.job_state.is_success or (partial and accept_partial_success)
 
-    def error(self) -> NotebookExecutionJobError:
-        """The exception that says why this job is no success, with what a person needs to go on."""
-        kind = {JobState.CANCELLED: JobCancelled, JobState.EXPIRED: JobExpired}.get(self.job_state, JobFailed)
+    def error(self, cell: ExecutedCell | None = None) -> NotebookExecutionJobError:
+        """The exception that says why this job is no success, with what a person needs to go on.
+
+        :param cell: the one that failed, where that is known
+        """
         lines = [f"Notebook job {self.job_id} ended as {self.job_state}."]
+        failed = cell.error if cell else None
+        if cell and failed:
+            lines.append(f"Cell {cell.number} raised {failed.ename}: {one_line(failed.evalue)}")
         if self.status.get("message"):
             lines.append(f"Reason: {self.status['message']} (code {self.status['code']})")
         if self.output_notebook_uri:
             lines.append(f"The executed notebook shows where: {self.output_notebook_uri}")
         else:
-            lines.append("No executed notebook was written: the machine may never have started.")
+            lines.append(f"No executed notebook in {self.gcs_output_uri}: the machine may never have started.")
         lines.append(f"Logs: {JobName.parse(self.name).logs_url}")
-        return kind("\n".join(lines))
+        message = "\n".join(lines)
+        if self.job_state is JobState.CANCELLED:
+            return JobCancelled(message)
+        if self.job_state is JobState.EXPIRED:
+            return JobExpired(message)
+        if cell is None or failed is None:
+            return JobFailed(message)
+        return JobFailed(
+            message, cell=cell.number, ename=failed.ename, evalue=failed.evalue, traceback=failed.traceback
+        )
 
 
 def state_of(job: Any) -> JobState:

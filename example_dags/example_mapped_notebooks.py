@@ -1,4 +1,4 @@
-"""Run one notebook task for each of several notebooks, and gather what came out."""
+"""Run a notebook once for each of several days, and gather what each run handed out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ with DAG(
     notebooks = CreateNotebookExecutionJobOperator.partial(
         task_id="notebooks",
         location="us-central1",
+        gcs_notebook_source=f"gs://{BUCKET}/notebooks/daily_report.ipynb",
         notebook_runtime_template_resource_name="example-template",
         service_account="notebooks@example-project.iam.gserviceaccount.com",
         gcs_output_uri=f"gs://{BUCKET}/runs",
@@ -26,17 +27,21 @@ with DAG(
         poll_interval=2,
         max_active_tis_per_dag=10,
     ).expand(
-        gcs_notebook_source=[
-            f"gs://{BUCKET}/notebooks/daily_report.ipynb",
-            f"gs://{BUCKET}/notebooks/data_quality.ipynb",
+        # Assigned in a cell after the one that is tagged `parameters`.
+        parameters=[
+            {"day": "{{ dag_run.run_after | ds }}", "orders": 300},
+            {"day": "{{ macros.ds_add(dag_run.run_after | ds, -1) }}", "orders": 400},
         ]
     )
 
     @task
-    def gather(results: list[dict]) -> dict[str, str]:
-        """Map each job to its executed notebook."""
-        outputs = {result["job_id"]: result["output_notebook_uri"] for result in results}
-        print("Executed notebooks:", *outputs.values(), sep="\n  ")
-        return outputs
+    def gather(returned: list[dict]) -> dict[str, float]:
+        """Map each day to its revenue, from the notebook's cell that is tagged `result`."""
+        revenue = {}
+        for job in returned:
+            result = job["results"]["result"]
+            revenue[result["day"]] = result["revenue"]
+            print(result["day"], result["orders"], "orders", result["revenue"], job["output_notebook_uri"])
+        return revenue
 
     gather(notebooks.output)

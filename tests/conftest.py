@@ -165,5 +165,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProce
     notebooks = CHECKOUT / "example_dags" / "notebooks"
     make_dataform_repository(data_dir, "data-quality", notebooks / "data_quality.ipynb")
     upload = f"{notebooks}=gs://{BUCKET}/notebooks"
-    with EmulatorProcess(data_dir, "--cleanup-delay", "0.2", "--upload", upload) as process:
+    kernels = tmp_path_factory.mktemp("kernels")
+    subprocess.run([sys.executable, "-m", "bash_kernel.install", "--prefix", str(kernels)], check=True)
+    environment = {"JUPYTER_PATH": str(kernels / "share" / "jupyter")}
+    with EmulatorProcess(data_dir, "--cleanup-delay", "0.2", "--upload", upload, environment=environment) as process:
         yield process

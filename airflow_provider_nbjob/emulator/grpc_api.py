@@ -13,6 +13,7 @@ from airflow_provider_nbjob.emulator.methods import Method
 
 NOTEBOOK_SERVICES = ("google.cloud.aiplatform.v1.NotebookService", "google.cloud.aiplatform.v1beta1.NotebookService")
 OPERATIONS = "google.longrunning.Operations"
+DATAFORM = "google.cloud.dataform.v1.Dataform"
 MESSAGE_MAX = 64 * 2**20  # bytes
 
 
@@ -32,9 +33,11 @@ def start_grpc(host: str, port: int, methods: Mapping[str, Method]) -> tuple[grp
     )
     handlers = {rpc: _handler(method) for rpc, method in methods.items()}
     of_jobs = {rpc: handler for rpc, handler in handlers.items() if "NotebookExecutionJob" in rpc}
-    of_operations = {rpc: handler for rpc, handler in handlers.items() if rpc not in of_jobs}
+    of_dataform = {rpc: handler for rpc, handler in handlers.items() if "Repository" in rpc}
+    of_operations = {rpc: handler for rpc, handler in handlers.items() if rpc not in {*of_jobs, *of_dataform}}
     generic = [grpc.method_handlers_generic_handler(service, of_jobs) for service in NOTEBOOK_SERVICES]
     generic.append(grpc.method_handlers_generic_handler(OPERATIONS, of_operations))
+    generic.append(grpc.method_handlers_generic_handler(DATAFORM, of_dataform))
     server.add_generic_rpc_handlers(generic)
     try:
         bound = server.add_insecure_port(f"{host}:{port}")

@@ -11,8 +11,10 @@ from google.cloud.aiplatform_v1.types import (
     GetNotebookExecutionJobRequest,
     ListNotebookExecutionJobsRequest,
 )
+from google.cloud.dataform_v1.types import QueryRepositoryDirectoryContentsRequest, ReadRepositoryFileRequest
 from google.longrunning import operations_pb2
 
+from airflow_provider_nbjob.emulator.dataform import Dataform
 from airflow_provider_nbjob.emulator.faults import Faults
 from airflow_provider_nbjob.emulator.service import NotebookService
 
@@ -24,7 +26,7 @@ class Method(NamedTuple):
     serve: Callable[[Any], Any]
 
 
-def methods(service: NotebookService, faults: Faults) -> dict[str, Method]:
+def methods(service: NotebookService, dataform: Dataform, faults: Faults) -> dict[str, Method]:
     """All methods by their rpc names; each call is counted, and meets the faults that stand."""
     table = {
         "CreateNotebookExecutionJob": (CreateNotebookExecutionJobRequest.meta.pb, service.create),
@@ -35,6 +37,8 @@ def methods(service: NotebookService, faults: Faults) -> dict[str, Method]:
         "ListOperations": (operations_pb2.ListOperationsRequest, service.list_operations),
         "WaitOperation": (operations_pb2.WaitOperationRequest, service.wait_operation),
         "CancelOperation": (operations_pb2.CancelOperationRequest, service.cancel_operation),
+        "QueryRepositoryDirectoryContents": (QueryRepositoryDirectoryContentsRequest.meta.pb, dataform.query_directory),
+        "ReadRepositoryFile": (ReadRepositoryFileRequest.meta.pb, dataform.read_file),
         "DeleteOperation": (operations_pb2.DeleteOperationRequest, service.delete_operation),
     }
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from airflow_provider_nbjob.emulator.dataform import Dataform
 from airflow_provider_nbjob.emulator.engine import Engine
 from airflow_provider_nbjob.emulator.faults import Faults
 from airflow_provider_nbjob.emulator.grpc_api import start_grpc
@@ -86,7 +87,7 @@ class Emulator:
         )
         stack.callback(engine.stop)
         service, faults = NotebookService(store, engine, can_cancel=self._can_cancel), Faults()
-        table = methods(service, faults)
+        table = methods(service, Dataform(self._data_dir), faults)
         grpc_server, grpc_port = start_grpc(self._host, grpc_port, table)
         stack.callback(lambda: grpc_server.stop(1).wait())
         rest = RestServer(self._host, rest_port, table, service, faults)

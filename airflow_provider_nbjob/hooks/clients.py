@@ -18,9 +18,8 @@ from google.auth.credentials import AnonymousCredentials
 from airflow_provider_nbjob.hooks.notebook_service import NotebookServiceClient, NotebookServiceGrpcTransport
 
 if TYPE_CHECKING:
+    from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
     from google.cloud import storage
-
-    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
 EMULATOR_VARIABLE = "NBJOB_EMULATOR_HOST"
 
@@ -58,7 +57,7 @@ class _PerProcess:
         self._kept: dict[tuple[Any, ...], tuple[Any, Any]] = {}
         self._lock = threading.RLock()  # a signal handler may stop a job in the midst of a call
 
-    def __call__(self, hook: NotebookExecutionJobHook, *args: Any) -> Any:
+    def __call__(self, hook: GoogleBaseHook, *args: Any) -> Any:
         key = self._key(hook, *args)
         with self._lock:
             extras, client = self._kept.get(key, (None, None))
@@ -67,21 +66,21 @@ class _PerProcess:
                 self._kept[key] = (dict(hook.extras), client)
         return client
 
-    def forget(self, hook: NotebookExecutionJobHook, *args: Any) -> None:
+    def forget(self, hook: GoogleBaseHook, *args: Any) -> None:
         """Have the next call make a new one, with new credentials."""
         hook._cached_credentials = None
         with self._lock:
             self._kept.pop(self._key(hook, *args), None)
 
     @staticmethod
-    def _key(hook: NotebookExecutionJobHook, *args: Any) -> tuple[Any, ...]:
+    def _key(hook: GoogleBaseHook, *args: Any) -> tuple[Any, ...]:
         chain = hook.impersonation_chain or hook._get_field("impersonation_chain") or ()
         accounts = chain.split(",") if isinstance(chain, str) else chain
         return (os.getpid(), hook.gcp_conn_id, tuple(account.strip() for account in accounts), *args)
 
 
 @_PerProcess
-def notebook_service_client(hook: NotebookExecutionJobHook, endpoint: Endpoint) -> NotebookServiceClient:
+def notebook_service_client(hook: GoogleBaseHook, endpoint: Endpoint) -> NotebookServiceClient:
     """The client of `NotebookService` at an endpoint, over gRPC."""
     if endpoint.is_plaintext:
         import grpc
@@ -101,10 +100,23 @@ def notebook_service_client(hook: NotebookExecutionJobHook, endpoint: Endpoint) 
 
 
 @_PerProcess
-def storage_client(hook: NotebookExecutionJobHook) -> storage.Client:
+def storage_client(hook: GoogleBaseHook) -> storage.Client:
     """The client of Cloud Storage; Google's own variable ``STORAGE_EMULATOR_HOST`` sends it to an emulator."""
     from google.cloud import storage  # not needed to submit and to wait
 
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         return storage.Client(project=hook._get_field("project") or "emulator", credentials=AnonymousCredentials())
     return storage.Client(project=hook.project_id, credentials=hook.get_credentials(), client_info=CLIENT_INFO)
+
+
+@_PerProcess
+def dataform_client(hook: GoogleBaseHook, endpoint: Endpoint) -> Any:
+    """The client of Dataform; at a plaintext endpoint it is served beside the notebooks' API, as the emulator does."""
+    from google.cloud.dataform_v1 import DataformClient  # needed where a notebook of a repository gets parameters
+    from google.cloud.dataform_v1.services.dataform.transports import DataformGrpcTransport
+
+    if endpoint.is_plaintext:
+        import grpc
+
+        return DataformClient(transport=DataformGrpcTransport(channel=grpc.insecure_channel(endpoint.address)))
+    return DataformClient(credentials=hook.get_credentials(), client_info=CLIENT_INFO)

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
-from google.api_core.exceptions import NotFound
 from google.longrunning.operations_pb2 import CancelOperationRequest, ListOperationsRequest
 
 from airflow_provider_nbjob.exceptions import (
@@ -26,9 +25,9 @@ from airflow_provider_nbjob.hooks.clients import (
     Endpoint,
     notebook_service_client,
     resolve_endpoint,
-    storage_client,
 )
 from airflow_provider_nbjob.hooks.looking import looks_at_job
+from airflow_provider_nbjob.hooks.notebook_files import NotebookFiles
 from airflow_provider_nbjob.hooks.notebook_service import (
     CreateNotebookExecutionJobRequest,
     DeleteNotebookExecutionJobRequest,
@@ -38,7 +37,7 @@ from airflow_provider_nbjob.hooks.notebook_service import (
     NotebookServiceClient,
 )
 from airflow_provider_nbjob.hooks.requests import perform
-from airflow_provider_nbjob.job import JobName, JobResult, bucket_and_path, state_of
+from airflow_provider_nbjob.job import JobName, JobResult, state_of
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
 
 T = TypeVar("T")
@@ -53,7 +52,7 @@ CLOCK_SKEW = timedelta(minutes=5)
 NOT_PERFORMED_CODES = frozenset({"RESOURCE_EXHAUSTED", "ABORTED"})
 
 
-class NotebookExecutionJobHook(GoogleBaseHook):
+class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
     """Create, watch and stop `NotebookExecutionJob`s, and find what they wrote.
 
     Transient errors (see `exceptions.TRANSIENT_CODES`) are retried with exponential back-off and jitter for up
@@ -326,42 +325,6 @@ class NotebookExecutionJobHook(GoogleBaseHook):
     def get_result(self, job: NotebookExecutionJob) -> JobResult:
         """What an ended job came to, with the executed notebook where one is found."""
         return JobResult.from_job(job, output_notebook_uri=self.find_output_notebook(job))
-
-    def find_output_notebook(self, job: NotebookExecutionJob) -> str | None:
-        """The ``gs://`` URI of the executed notebook, or `None` where there is none.
-
-        The API documents no object name: the job's folder below `gcs_output_uri` is listed. A bucket that cannot
-        be listed is logged, and taken for one without output: it decides nothing about the job.
-        """
-        if not job.gcs_output_uri:
-            return None
-        folder = JobName.parse(job.name).output_uri(job.gcs_output_uri)
-        bucket, prefix = bucket_and_path(folder)
-        try:
-            names = [blob.name for blob in storage_client(self).list_blobs(bucket, prefix=prefix, max_results=1000)]
-        except NotFound:
-            return None
-        except Exception as error:  # the library raises its own, requests' and google.auth's
-            self.log.warning("Could not look for the executed notebook in %s: %s", folder, error)
-            return None
-        expected = prefix + (job.gcs_notebook_source.uri.rpartition("/")[2] or "content.ipynb")
-        if expected in names:
-            return f"gs://{bucket}/{expected}"
-        notebooks = [name for name in names if name.endswith(".ipynb")]
-        return f"gs://{bucket}/{notebooks[0]}" if notebooks else None
-
-    def read_output_notebook(self, uri: str) -> bytes:
-        """The content of an executed notebook.
-
-        :param uri: what `find_output_notebook` returned
-        :raises NotebookExecutionJobError: where it cannot be read
-        """
-        bucket, path = bucket_and_path(uri)
-        try:
-            content: bytes = storage_client(self).bucket(bucket).blob(path).download_as_bytes()
-        except Exception as error:
-            raise NotebookExecutionJobError(f"Could not read {uri}: {error}") from error
-        return content
 
     # --- inside --------------------------------------------------------------------------------------------
 

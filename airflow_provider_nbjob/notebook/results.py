@@ -150,4 +150,4 @@ def _size(value: Any) -> int:
 
 
 def _too_large(size: int, max_bytes: int) -> str:
-    return f"it has {size} bytes, and all results together may have {max_bytes}; it is in the output notebook"
+    return f"it has {size} bytes, and all results together may have {max_bytes}"

@@ -16,11 +16,22 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
 from airflow_provider_nbjob.adoption import EarlierTries
-from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost, JobTimeout, NotebookExecutionJobError
+from airflow_provider_nbjob.conclusion import conclusion_for
+from airflow_provider_nbjob.exceptions import (
+    ApiError,
+    InvalidJob,
+    JobExpired,
+    JobLost,
+    JobTimeout,
+    NotebookExecutionJobError,
+)
 from airflow_provider_nbjob.failures import never_retried
 from airflow_provider_nbjob.job import JobName, JobResult, JobState, state_of
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
+from airflow_provider_nbjob.notebook import executed, results
+from airflow_provider_nbjob.notebook.parameters import problems_of
 from airflow_provider_nbjob.operators.base import JobOperator
+from airflow_provider_nbjob.operators.sources import resolve_source
 from airflow_provider_nbjob.operators.templating import is_templated, untemplated
 from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX, NotebookExecutionJobSpec
 from airflow_provider_nbjob.stopping import KILL_SECONDS, stop_quietly, stop_unless_tried_again
@@ -40,10 +51,14 @@ class CreateNotebookExecutionJobOperator(JobOperator):
 
     :param location: region, such as ``us-central1``
     :param gcs_notebook_source: ``"gs://bucket/notebook.ipynb"``, or ``{"uri": ..., "generation": ...}``
-    :param direct_notebook_source: path of an ``.ipynb``, relative to the DAG's file; or the notebook itself as dict,
-        JSON text or bytes. Braces in a notebook's cells are no templates and stay as they are
+    :param direct_notebook_source: path of an ``.ipynb``, relative to the DAG's file, or of a ``.py`` in jupytext's
+        percent format (extra `scripts`); or the notebook itself as dict, JSON text or bytes. Braces in a notebook's
+        cells are no templates and stay as they are
     :param dataform_repository_source: ``"projects/.../locations/.../repositories/..."``, or
         ``{"dataform_repository_resource_name": ..., "commit_sha": ...}``
+    :param parameters: values by name, passed to the notebook by papermill's convention: a cell after the one tagged
+        ``parameters`` assigns them. Templates are rendered in nested lists and dicts too. A source in Cloud Storage or
+        Dataform is then read by the worker, and submitted as direct content. Needs the extra `parameters`
     :param notebook_runtime_template_resource_name: full name, or the bare id of a template in `location`
     :param custom_environment_spec: ``{"machine_spec": ..., "persistent_disk_spec": ..., "network_spec": ...}``
     :param workbench_runtime: makes it a Workbench job, ``{}`` will do; absent means Colab Enterprise
@@ -68,11 +83,18 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         twice, and a retry goes on with the job that a try before it left active, or succeeded without being returned.
         A cleared task gets a new job. False lets the API mint the id; that, or an id of your own, is submitted anew
     :param accept_partial_success: take PARTIALLY_SUCCEEDED for a success
+    :param collect_results: return what the notebook handed out, with scrapbook's `glue` or as the last expression of a
+        cell tagged ``result``, under `results`. False: the executed notebook of a success is not read
+    :param result_max_bytes: size of all results as JSON; the largest become null where they are larger. Default: 48 KiB
+    :param log_output: show the outputs of all cells in the task's log
+    :param fail_on_cell_error: fail where a job SUCCEEDED but a cell raised, and is not tagged ``raises-exception``
+    :param max_output_bytes: a larger executed notebook is not read. Default: 256 MiB
     :param multiple_outputs: push each part of the result under a key of its own too, so that
         ``task.output["output_notebook_uri"]`` works
     :return: the result, see `JobResult.to_xcom`
     :raises InvalidJob: for bad input; never retried
-    :raises JobFailed: and `JobCancelled`, `JobExpired`, `JobTimeout`, `JobLost`, by the way the job ended
+    :raises JobFailed: with `cell`, `ename`, `evalue` and `traceback` where a cell failed; and `JobCancelled`,
+        `JobExpired`, `JobTimeout`, `JobLost`, by the way the job ended
     """
 
     template_fields: Sequence[str] = (
@@ -80,6 +102,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         "gcs_notebook_source",
         "direct_notebook_source",
         "dataform_repository_source",
+        "parameters",
         "notebook_runtime_template_resource_name",
         "custom_environment_spec",
         "workbench_runtime",
@@ -93,7 +116,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         "job_timeout",
         "notebook_execution_job_id",
     )
-    template_fields_renderers = {"custom_environment_spec": "json", "labels": "json"}
+    template_fields_renderers = {"custom_environment_spec": "json", "labels": "json", "parameters": "json"}
     operator_extra_links = LINKS
     ui_color = "#e8f0fe"
 
@@ -103,6 +126,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         gcs_notebook_source: str | Mapping[str, Any] | None = None,
         direct_notebook_source: str | bytes | Mapping[str, Any] | None = None,
         dataform_repository_source: str | Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
         notebook_runtime_template_resource_name: str | None = None,
         custom_environment_spec: Mapping[str, Any] | None = None,
         workbench_runtime: Mapping[str, Any] | None = None,
@@ -121,6 +145,11 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         cancel_on_kill: bool = True,
         durable: bool = True,
         accept_partial_success: bool = False,
+        collect_results: bool = True,
+        result_max_bytes: int = results.MAX_BYTES,
+        log_output: bool = False,
+        fail_on_cell_error: bool = False,
+        max_output_bytes: int = executed.MAX_BYTES,
         multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -128,6 +157,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         self.gcs_notebook_source = gcs_notebook_source
         self.direct_notebook_source = untemplated(direct_notebook_source)
         self.dataform_repository_source = dataform_repository_source
+        self.parameters = parameters
         self.notebook_runtime_template_resource_name = notebook_runtime_template_resource_name
         self.custom_environment_spec = custom_environment_spec
         self.workbench_runtime = workbench_runtime
@@ -146,6 +176,11 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         self.cancel_on_kill = cancel_on_kill
         self.durable = durable
         self.accept_partial_success = accept_partial_success
+        self.collect_results = collect_results
+        self.result_max_bytes = result_max_bytes
+        self.log_output = log_output
+        self.fail_on_cell_error = fail_on_cell_error
+        self.max_output_bytes = max_output_bytes
         self._job_name: str | None = None
         self._ti: Any = None
         self._check_what_is_known()
@@ -201,7 +236,10 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         unknown = {f.name for f in fields(spec) if is_templated(getattr(spec, f.name))}
         if self.display_name is None:
             unknown.add("display_name")
-        if problems := spec.problems(unknown=unknown, reading=False):  # parsing a DAG reads no files
+        problems = spec.problems(unknown=unknown, reading=False)  # parsing a DAG reads no files
+        if self.parameters is not None and not is_templated(self.parameters):
+            problems += problems_of(self.parameters)
+        if problems:
             raise InvalidJob(problems)
 
     def _spec(self, **changes: Any) -> NotebookExecutionJobSpec:
@@ -247,7 +285,9 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             ),
             job_timeout=self._job_timeout,
         )
-        spec.validate()
+        if problems := spec.problems() + ([] if self.parameters is None else problems_of(self.parameters)):
+            raise InvalidJob(problems)
+        spec = resolve_source(self.hook, spec, self.parameters, self.log)
         project = self.hook.get_project_id(self.project_id, spec.location)
         # Nobody else computes this id: whatever has it was submitted by this try, and is ours to stop from here on.
         self._job_name = str(self._own_name(context)) if is_computed else None
@@ -349,11 +389,12 @@ class CreateNotebookExecutionJobOperator(JobOperator):
     def _conclude(self, context: Context, job: Any) -> dict[str, Any]:
         # A create of an earlier try may have been on its way when this one looked for jobs left behind.
         self._stop_others(context, keep=job.name)
-        result = self.hook.get_result(job)
-        if result.job_state is JobState.EXPIRED and self.job_timeout is None and self.execution_timeout:
-            raise JobTimeout(f"Notebook job {job.name} exceeded {self.execution_timeout}")
-        if not result.succeeded(accept_partial_success=self.accept_partial_success):
-            raise result.error()
+        try:
+            result = conclusion_for(self).of(self.hook, job, self.log)
+        except JobExpired as error:
+            if self.job_timeout is None and self.execution_timeout:
+                raise JobTimeout(f"It exceeded the task's {self.execution_timeout}. {error}") from None
+            raise
         self.log.info("Notebook job %s ended as %s", result.job_id, result.job_state)
         self.log.info("Executed notebook: %s", result.output_notebook_uri or "none was written")
         return result.to_xcom()
@@ -386,7 +427,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
 
 
 class GetNotebookExecutionJobOperator(JobOperator):
-    """Read a job, whatever its state.
+    """Read a job, whatever its state; not its notebook, so `results` is empty.
 
     :param notebook_execution_job: resource name, or bare id with `location`
     :param multiple_outputs: as for `CreateNotebookExecutionJobOperator`

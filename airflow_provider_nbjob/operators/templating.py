@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 
@@ -25,4 +24,5 @@ def is_templated(value: Any) -> bool:
         return any(is_templated(part) for part in value.values())  # Airflow renders no keys
     if isinstance(value, (list, tuple)):
         return any(is_templated(part) for part in value)
-    return not isinstance(value, (int, float, bytes, timedelta, type(None)))
+    # An XComArg and its like, an object with templates of its own, or a function that Airflow calls to render it.
+    return hasattr(value, "resolve") or hasattr(value, "template_fields") or callable(value)

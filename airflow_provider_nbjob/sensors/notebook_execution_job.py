@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
+from airflow_provider_nbjob.conclusion import conclusion_for
 from airflow_provider_nbjob.exceptions import (
     InvalidJob,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
     JobLost,
     NotebookExecutionJobError,
 )
@@ -19,6 +23,7 @@ from airflow_provider_nbjob.failures import never_retried
 from airflow_provider_nbjob.job import JobName, state_of
 from airflow_provider_nbjob.lazy_hook import LazyHook
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
+from airflow_provider_nbjob.notebook import executed, results
 from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
@@ -42,6 +47,8 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
     :param location: region; required with a bare id and with `schedule`
     :param project_id: default: the connection's project
     :param accept_partial_success: take PARTIALLY_SUCCEEDED for a success
+    :param collect_results: as in `CreateNotebookExecutionJobOperator`, like `result_max_bytes`, `log_output`,
+        `fail_on_cell_error` and `max_output_bytes`
     :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``
     :param gcp_conn_id: see `NotebookExecutionJobHook`, as for `impersonation_chain` and `api_endpoint`
     :param multiple_outputs: push each part of the result under a key of its own too
@@ -70,6 +77,11 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         location: str | None = None,
         project_id: str | None = None,
         accept_partial_success: bool = False,
+        collect_results: bool = True,
+        result_max_bytes: int = results.MAX_BYTES,
+        log_output: bool = False,
+        fail_on_cell_error: bool = False,
+        max_output_bytes: int = executed.MAX_BYTES,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -84,6 +96,11 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         self.location = location
         self.project_id = project_id
         self.accept_partial_success = accept_partial_success
+        self.collect_results = collect_results
+        self.result_max_bytes = result_max_bytes
+        self.log_output = log_output
+        self.fail_on_cell_error = fail_on_cell_error
+        self.max_output_bytes = max_output_bytes
         self.deferrable = deferrable
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
@@ -200,7 +217,7 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         )
 
     def _conclude(self, job: Any) -> dict[str, Any]:
-        result = self.hook.get_result(job)
-        if not result.succeeded(accept_partial_success=self.accept_partial_success):
-            raise never_retried(result.error())
-        return result.to_xcom()
+        try:
+            return conclusion_for(self).of(self.hook, job, self.log).to_xcom()
+        except (JobFailed, JobCancelled, JobExpired) as error:
+            raise never_retried(error) from None

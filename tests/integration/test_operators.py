@@ -131,7 +131,7 @@ def test_a_machine_that_never_starts(service, context):
     operator = CreateNotebookExecutionJobOperator(
         **arguments(notebook_runtime_template_resource_name="fail-provisioning")
     )
-    with pytest.raises(JobFailed, match="No executed notebook was written") as error:
+    with pytest.raises(JobFailed, match="No executed notebook in gs://") as error:
         operator.execute(context)
     assert "<" not in str(error.value)
 

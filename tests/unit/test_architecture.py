@@ -20,6 +20,7 @@ FORBIDDEN = {
     **dict.fromkeys(PURE, ("airflow", "google", "grpc", f"{OURS}.hooks", f"{OURS}.emulator")),
     **dict.fromkeys(("tries", "weather"), ("airflow", "google", "grpc", f"{OURS}.hooks", f"{OURS}.emulator")),
     "adoption": ("airflow", "google", "grpc", f"{OURS}.operators", f"{OURS}.triggers", f"{OURS}.emulator"),
+    "conclusion": ("airflow", "google", "grpc", f"{OURS}.operators", f"{OURS}.triggers", f"{OURS}.emulator"),
     "stopping": ("google", "grpc", f"{OURS}.operators", f"{OURS}.triggers", f"{OURS}.emulator"),
     "failures": ("google", "grpc", f"{OURS}.hooks", f"{OURS}.emulator"),
     "lazy_hook": ("airflow", "google", "grpc", f"{OURS}.emulator"),
@@ -72,7 +73,7 @@ def test_a_room_imports_only_what_it_may_know(room, path):
 
 
 @pytest.mark.parametrize(
-    "room", ["operators", "sensors", "triggers", "links", "lazy_hook.py", "adoption.py", "stopping.py"]
+    "room", ["operators", "sensors", "triggers", "links", "lazy_hook.py", "adoption.py", "conclusion.py", "stopping.py"]
 )
 def test_the_hook_is_imported_only_when_it_is_used(room):
     for path in [PACKAGE / room] if room.endswith(".py") else (PACKAGE / room).glob("*.py"):
