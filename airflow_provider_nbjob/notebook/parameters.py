@@ -71,7 +71,7 @@ def parameterize(
     plain, problems = _plain(parameters)
     if problems:
         raise InvalidJob(problems)
-    notebook = load_notebook(content)
+    notebook = load_notebook(content, repr(origin) if origin else "the notebook")
     if not isinstance(notebook.setdefault("metadata", {}), dict):
         raise InvalidJob("the notebook is no valid notebook: its metadata is no object")
     language = _language(notebook["metadata"], kernel_name)

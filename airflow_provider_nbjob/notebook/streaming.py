@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import string
 import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -25,7 +26,7 @@ TOO_LARGE = object()
 
 # Python reads numbers of at most 4300 digits.
 _NOT_STANDARD = re.compile(rb"-?\bInfinity\b|\bNaN\b|[-+.0-9eE]{4200,}")
-_BARE_CHARACTERS = bytes(range(ord("0"), ord("z") + 1)) + b"-+."
+_BARE_CHARACTERS = (string.ascii_letters + string.digits + "-+.").encode()
 _BARE_MAX = 8192
 _OPEN_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 

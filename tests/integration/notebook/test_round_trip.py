@@ -107,7 +107,7 @@ def same(value: Any, other: Any) -> bool:
 
 
 def test_values_come_out_of_python_as_they_went_in(tmp_path: Path):
-    values = [*KNOWN, deep(64), *generated(400)]
+    values = [*KNOWN, deep(64), *generated(300)]
     parameters = {f"p{number}": value for number, value in enumerate(values)}
     assert problems_of(parameters) == []
     show = """import base64, pickle
@@ -117,7 +117,7 @@ print(base64.b64encode(pickle.dumps([globals()[f"p{n}"] for n in range(COUNT)]))
     executed = run(read_notebook(content), tmp_path)
     (output,) = executed.cells[1].outputs
     returned = pickle.loads(b64decode(output.text))
-    assert len(returned) == len(values) > 400
+    assert len(returned) == len(values) > 300
     assert [(value, other) for value, other in zip(values, returned, strict=True) if not same(value, other)] == []
 
 

@@ -130,7 +130,7 @@ THINGS = st.recursive(
 
 
 @given(THINGS | st.dictionaries(st.text() | st.integers() | WORDS, THINGS))
-@fuzzed
+@settings(fuzzed, max_examples=100)
 def test_whatever_is_passed(parameters: Any):
     problems = problems_of(parameters)
     assert all(problem.startswith("parameters") and len(problem) < 1000 for problem in problems)

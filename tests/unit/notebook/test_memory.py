@@ -48,7 +48,7 @@ def write(path: Path, shape: str) -> None:
     last = code("1", {"output_type": "execute_result", "data": {"text/plain": "1"}}, tags=("result",))
     if shape == "lines":
         before, _, after = notebook(code("", stream([hole])), last).partition(json.dumps(hole).encode())
-        piece, end = b'"' + b"x" * 78 + b'\\n", ', b'""'
+        piece, end = b'"' + b"x" * 798 + b'\\n", ', b'""'
     else:
         before, _, after = notebook(code("", display({"image/png": hole})), last).partition(hole.encode())
         gap = b'"}},{"output_type":"display_data","data":{"image/png":"'

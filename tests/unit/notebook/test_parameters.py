@@ -274,3 +274,11 @@ def test_subclasses_come_as_what_they_are():
     ((_, source),) = injected(parameterize(notebook(), {"a": Color.RED, "b": Loud("quiet")}).content)
     assert source == '# Parameters\na = 3\nb = "quiet"'
     assert ast.parse(source)
+
+
+def test_a_source_that_is_no_notebook_is_named():
+    with pytest.raises(InvalidJob, match=r"^'gs://b/n\.ipynb' is not JSON but a page of HTML"):
+        parameterize(b"<html>", {"a": 1}, origin="gs://b/n.ipynb")
+    with pytest.raises(InvalidJob, match="its metadata is no object"):
+        parameterize(notebook(metadata=[]), {"a": 1})
+    assert parameterize(notebook(code("1"), metadata=...), {"a": 1}).language == "python"

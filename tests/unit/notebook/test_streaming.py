@@ -103,3 +103,10 @@ def test_a_number_that_python_does_not_read_is_null(number: str, chunk: int):
 def test_a_number_that_is_no_decimal_is_an_error_of_ours():
     with pytest.raises(NotebookUnreadable, match="it is not JSON: an error before byte"):
         Walk(Document(io.BytesIO(b'{"a": 1e99999999999999999999999}'), max_bytes=10**6)).pick("a")
+
+
+@pytest.mark.parametrize("chunk", [3, 100, 100_000])
+def test_brackets_without_end_are_no_number(chunk: int):
+    content = b'{"a": ' + b"[" * 9000 + b"]" * 9000 + b', "b": 1}'
+    assert standard(Document(io.BytesIO(content), max_bytes=10**6, chunk=chunk)) == content
+    assert Walk(Document(io.BytesIO(content), max_bytes=10**6, chunk=chunk)).pick("a", "b") == {"a": TOO_LARGE, "b": 1}
