@@ -15,7 +15,7 @@ from airflow_provider_nbjob.exceptions import NotebookUnreadable
 from airflow_provider_nbjob.notebook.source import GZIP_MAGIC, looks_like_html
 from airflow_provider_nbjob.notebook.text import CutText
 
-CHUNK = 1 << 16
+CHUNK = 1 << 20  # the parser goes through an unfinished string again with every chunk
 # Values are read up to this size. Strings of the document are cut beyond more than twelve times as many bytes: a
 # character takes at most twelve, so that a string which was cut is always more than a value may be.
 VALUE_MAX = 512 * 1024
