@@ -195,9 +195,9 @@ def _unknown(parameters: dict[str, Any], cells: list[Any]) -> list[str]:
     tagged = next((cell for cell in cells if TAG in _tags(cell)), None)
     if tagged is None:
         return []
-    source = tagged.get("source", "")
-    lines = [line for line in source if isinstance(line, str)] if isinstance(source, list) else [source]
-    assigned = _assigned("".join(lines)) if isinstance(lines[0] if lines else "", str) else None
+    source = tagged.get("source")
+    lines = source if isinstance(source, list) else [source]
+    assigned = _assigned("".join(lines)) if all(isinstance(line, str) for line in lines) else None
     if assigned is None:
         return []
     return [name for name in parameters if unicodedata.normalize("NFKC", name) not in assigned]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 # Colours and cursor movements; window titles and hyperlinks, which end with BEL or ST; other escape sequences.
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
@@ -74,10 +73,3 @@ def one_line(text: str, limit: int = 200) -> str:
     """A text as one short line of a log."""
     line = " ".join(part.strip() for part in log_lines(text) if part.strip())
     return line if len(line) <= limit else f"{line[:limit]}..."
-
-
-def joined(value: Any) -> str | None:
-    """A text that a notebook may hold as a list of lines; None where it is neither."""
-    if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        return "".join(value)
-    return value if isinstance(value, str) else None
