@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date, timedelta
 
 import nbformat
 import pytest
@@ -55,8 +56,9 @@ def test_a_notebook_that_fails(airflow):
     states = {ti["task_id"]: ti["state"] for ti in airflow.task_instances("example_notebook_job", run_id)}
     assert states == {"run_notebook": "failed", "report": "upstream_failed"}
     log = airflow.log("example_notebook_job", run_id, "run_notebook")
-    assert "Cell 3 raised KeyError: 'west'" in log
-    assert 'rows["north"]' not in log  # no notebook content at INFO
+    assert "::group::Cell 3 failed: KeyError: 'west'" in log
+    assert "  | total = rows[" in log
+    assert "  | rows = {" not in log  # of the notebook, the failing cell and no more
 
 
 def test_direct_and_dataform_sources(airflow):
@@ -74,12 +76,15 @@ def test_the_sensor_in_all_its_modes(airflow):
         assert (result["name"], result["job_state"]) == (submitted, "JOB_STATE_SUCCEEDED")
 
 
-def test_mapped_notebooks(airflow):
+def test_mapped_notebooks_with_parameters_and_results(airflow):
     run_id = run_to_success(airflow, "example_mapped_notebooks")
-    results = [airflow.xcom("example_mapped_notebooks", run_id, "notebooks", map_index=index) for index in (0, 1)]
-    outputs = airflow.xcom("example_mapped_notebooks", run_id, "gather")
-    assert outputs == {result["job_id"]: result["output_notebook_uri"] for result in results}
-    assert len(outputs) == 2
+    returned = [airflow.xcom("example_mapped_notebooks", run_id, "notebooks", map_index=index) for index in (0, 1)]
+    results = [result["results"]["result"] for result in returned]
+    assert [result["orders"] for result in results] == [300, 400]
+    today, yesterday = (date.fromisoformat(result["day"]) for result in results)  # from templates
+    assert today - yesterday == timedelta(days=1)
+    gathered = airflow.xcom("example_mapped_notebooks", run_id, "gather")
+    assert gathered == {result["day"]: result["revenue"] for result in results}
 
 
 @pytest.mark.parametrize("dag_id", EXAMPLES)

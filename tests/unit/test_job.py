@@ -28,6 +28,7 @@ from airflow_provider_nbjob.job import (
     state_of,
     storage_console_url,
 )
+from airflow_provider_nbjob.notebook.executed import CellError, ExecutedCell
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
 
 # Source: the seed, 000_aefb7a92d28d246a.txt, tables "Properties" and "Enum: JobStateEnum". Each property, and the
@@ -248,6 +249,22 @@ def test_an_error_says_why_where_and_what_next(state, kind):
     for part in (state, "no machine (code 8)", "gs://b/runs/my-job/n.ipynb", "console.cloud.google.com/logs"):
         assert part in str(error)
     assert "never have started" in str(JobResult.from_job(failed).error())
+
+
+def test_an_error_names_the_cell_that_failed():
+    failed = JobResult.from_job(job(job_state=SimpleNamespace(name="JOB_STATE_FAILED")))
+    cell = ExecutedCell(4, error=CellError("KeyError", "'west'\nand more", "Traceback ..."))
+    error = failed.error(cell)
+    assert "Cell 4 raised KeyError: 'west' and more\n" in str(error)
+    assert (error.cell, error.ename, error.evalue, error.traceback) == (
+        4,
+        "KeyError",
+        "'west'\nand more",
+        "Traceback ...",
+    )
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), vars(again)) == (str(error), vars(error))
+    assert failed.error().cell is None
 
 
 def test_partial_success_is_success_only_where_it_is_accepted():

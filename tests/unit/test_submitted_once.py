@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 )
 
 from airflow_provider_nbjob.hooks import notebook_execution_job as hook_module
+from airflow_provider_nbjob.hooks import notebook_files
 from airflow_provider_nbjob.job import JobState, state_of
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.tries import Tries
@@ -152,7 +153,7 @@ class Task(RuleBasedStateMachine):
         storage = SimpleNamespace(list_blobs=lambda *_, **__: [])
         for replaced in (
             mock.patch.object(hook, "get_conn", return_value=self.service),
-            mock.patch.object(hook_module, "storage_client", return_value=storage),
+            mock.patch.object(notebook_files, "storage_client", return_value=storage),
             mock.patch("tenacity.nap.time.sleep"),
             mock.patch.object(hook_module.time, "sleep", side_effect=lambda _: self.pass_time()),
         ):
