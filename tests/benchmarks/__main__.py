@@ -22,7 +22,7 @@ from tests.benchmarks.kinds import CLASSES, POLL_INTERVAL
 
 OUTPUT = Path(__file__).parents[1] / "output" / "benchmarks.json"
 PEERS = ("custom training", "hyperparameter tuning")
-PEERS_AT_MOST = 5_000  # waiting; more is what Airflow's default capacity of 1,000 keeps from any triggerer
+PEERS_AT_MOST = 5_000  # waiting; with more they are saturated, and no figure says much
 Rows = list[dict[str, Any]]
 
 
@@ -56,6 +56,8 @@ def main() -> None:
         json.dumps({"machine": machine, "parsing": parsed, "deferring": deferred, "waiting": waited}, indent=1)
     )
     print(f"\n{options.output}")
+    if len(waited) < len(planned(options)):
+        sys.exit("Not all measurements succeeded.")
 
 
 def environment(home: str) -> dict[str, str]:
@@ -69,15 +71,19 @@ def environment(home: str) -> dict[str, str]:
     }
 
 
-def waiting(options: argparse.Namespace) -> Rows:
-    """Run all measurements, by turns, each in processes of its own."""
-    runs = [
+def planned(options: argparse.Namespace) -> list[tuple[str, int]]:
+    """What is to be measured: which kind, with how many that wait."""
+    return [
         (kind, number)
         for number in options.waiting
         for kind in options.kinds
-        for _ in range(options.repeat)
         if kind not in PEERS or number <= PEERS_AT_MOST
     ]
+
+
+def waiting(options: argparse.Namespace) -> Rows:
+    """Run all measurements, by turns, each in processes of its own."""
+    runs = [run for run in planned(options) for _ in range(options.repeat)]
     measured: dict[tuple[str, int], Rows] = {}
     started = time.monotonic()
     for done, (kind, number) in enumerate(runs):
@@ -88,8 +94,11 @@ def waiting(options: argparse.Namespace) -> Rows:
             [sys.executable, "-m", "tests.benchmarks.triggerer", order], capture_output=True, text=True, check=False
         )
         if run.returncode:
-            sys.exit(f"{run.stderr[-3000:]}\n{kind}, {number} waiting: the measurement failed")
-        measured.setdefault((kind, number), []).append(json.loads(run.stdout.splitlines()[-1]))
+            print(f"{run.stderr[-3000:]}\n{kind}, {number:,} waiting: the measurement FAILED", flush=True)
+            continue
+        row = json.loads(run.stdout.splitlines()[-1])
+        print(f"  {row['calls_per_minute']:,.0f} calls a minute, {row['rss_growth_mb']:.0f} MB", flush=True)
+        measured.setdefault((kind, number), []).append(row)
     return [median(rows) for rows in measured.values()]
 
 
@@ -188,6 +197,7 @@ WAIT_COLUMNS: Columns = {
     "max": ("lag_max_ms", ".0f"),
     "channels": ("channels", ",d"),
     "threads": ("threads", "d"),
+    "failed": ("failed", ",d"),
     "detected": ("detected", ",d"),
     "of": ("ended", ",d"),
     "p50 s": ("detection_p50_s", ".1f"),

@@ -106,8 +106,8 @@ class Service:
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(10)
+        self._process.kill()
+        self._process.wait()
 
 
 def percentile(values: list[float], part: float) -> float | None:
@@ -167,7 +167,7 @@ def measure(
         for number in range(ending)
         if number + 1 in supervisor.detected
     ]
-    if supervisor.failed:
+    if supervisor.failed and kind == "ours":  # a peer's may give up under load; that is a figure
         raise RuntimeError(f"{len(supervisor.failed)} triggers failed, such as {supervisor.failed[:1]}")
     (folder / "stop").touch()
     while PROBE not in supervisor.detected and supervisor.is_alive():
@@ -191,6 +191,7 @@ def measure(
         "lag_max_ms": max(lags),
         "channels": probe["channels"],
         "threads": max(count for at, count in probe["threads"] if quiet <= at <= quiet_end),
+        "failed": len(supervisor.failed),
         "detected": len(latencies),
         "ended": ending,
         "detection_p50_s": percentile(latencies, 0.5),
