@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,11 @@ from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
 from airflow_provider_nbjob.notebook import executed, results
 from airflow_provider_nbjob.notebook.parameters import problems_of
 from airflow_provider_nbjob.operators.base import JobOperator
+from airflow_provider_nbjob.operators.existing_jobs import (
+    DeleteNotebookExecutionJobOperator,
+    GetNotebookExecutionJobOperator,
+    ListNotebookExecutionJobsOperator,
+)
 from airflow_provider_nbjob.operators.sources import resolve_source
 from airflow_provider_nbjob.operators.templating import is_templated, untemplated
 from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX, NotebookExecutionJobSpec
@@ -40,6 +44,13 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecu
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+__all__ = [
+    "CreateNotebookExecutionJobOperator",
+    "DeleteNotebookExecutionJobOperator",
+    "GetNotebookExecutionJobOperator",
+    "ListNotebookExecutionJobsOperator",
+]
 
 
 class CreateNotebookExecutionJobOperator(JobOperator):
@@ -257,11 +268,17 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             self.hook.get_project_id(self.project_id, location), location, Tries.from_context(context).job_id()
         )
 
-    def _adopt(self, context: Context) -> str | None:
-        """The name of a job that an earlier try left, to go on with; any other that was left is stopped."""
+    def _earlier_tries(self, context: Context) -> EarlierTries | None:
+        """What may be left of earlier tries; None where there were none, or their jobs cannot be told."""
         if not self._has_computed_id or context["ti"].try_number == 1:
             return None
-        earlier = EarlierTries(self.hook, Tries.from_context(context), self._own_name(context))
+        return EarlierTries(self.hook, Tries.from_context(context), self._own_name(context))
+
+    def _adopt(self, context: Context) -> str | None:
+        """The name of a job that an earlier try left, to go on with; any other that was left is stopped."""
+        earlier = self._earlier_tries(context)
+        if earlier is None:
+            return None
         adopted = earlier.find_adoptable(accept_partial_success=self.accept_partial_success)
         self._stop_others(context, keep=adopted)
         if adopted:
@@ -270,8 +287,8 @@ class CreateNotebookExecutionJobOperator(JobOperator):
 
     def _stop_others(self, context: Context, keep: str | None) -> None:
         """Stop what earlier tries left active, but one job."""
-        if self._has_computed_id and self.cancel_on_kill and context["ti"].try_number > 1:
-            earlier = EarlierTries(self.hook, Tries.from_context(context), self._own_name(context))
+        earlier = self._earlier_tries(context)
+        if earlier and self.cancel_on_kill:
             earlier.stop_others(keep, display_name=self._display_name(context))
 
     def _create(self, context: Context) -> str:
@@ -411,7 +428,8 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             raise
         except AirflowTaskTimeout as error:
             self._stop()
-            raise JobTimeout(f"Notebook job {self._job_name} exceeded {self.execution_timeout}") from error
+            what = f"Notebook job {self._job_name}" if self._job_name else "Submitting the notebook job"
+            raise JobTimeout(f"{what} exceeded {self.execution_timeout}") from error
         except Exception:
             self._stop()
             raise
@@ -424,89 +442,3 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             stop_quietly(self.hook, self._job_name, **options)
         except AirflowTaskTimeout:  # Airflow's alarm rings once, and did so in the midst of this
             stop_quietly(self.hook, self._job_name, **options)
-
-
-class GetNotebookExecutionJobOperator(JobOperator):
-    """Read a job, whatever its state; not its notebook, so `results` is empty.
-
-    :param notebook_execution_job: resource name, or bare id with `location`
-    :param multiple_outputs: as for `CreateNotebookExecutionJobOperator`
-    :return: the result, see `JobResult.to_xcom`
-    """
-
-    template_fields: Sequence[str] = (*JobOperator.template_fields, "notebook_execution_job")
-
-    def __init__(self, *, notebook_execution_job: str, multiple_outputs: bool = True, **kwargs: Any) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
-        self.notebook_execution_job = notebook_execution_job
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Read the job."""
-        job = self.hook.get_notebook_execution_job(
-            name=self.notebook_execution_job, location=self.location, project_id=self.project_id
-        )
-        return self.hook.get_result(job).to_xcom()
-
-
-class ListNotebookExecutionJobsOperator(JobOperator):
-    """List the jobs of a location.
-
-    :param filter: on `notebookExecutionJob`, `displayName` or `schedule`; the API rejects any on state or time
-    :param order_by: fields display_name, create_time and update_time, each with `` desc`` or without
-    :param max_results: at most so many jobs
-    :return: a list of results, see `JobResult.to_xcom`; their `output_notebook_uri` is not looked for, and null
-    """
-
-    template_fields: Sequence[str] = (*JobOperator.template_fields, "filter", "order_by")
-
-    def __init__(
-        self,
-        *,
-        filter: str | None = None,
-        order_by: str | None = "create_time desc",
-        max_results: int = 100,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.filter = filter
-        self.order_by = order_by
-        self.max_results = max_results
-
-    def execute(self, context: Context) -> list[dict[str, Any]]:
-        """List the jobs."""
-        if not self.location:
-            raise never_retried(InvalidJob("location: required, but not given"))
-        jobs = self.hook.list_notebook_execution_jobs(
-            location=self.location,
-            project_id=self.project_id,
-            filter=self.filter,
-            order_by=self.order_by,
-            page_size=self.max_results,
-        )
-        return [JobResult.from_job(job).to_xcom() for job in islice(jobs, self.max_results)]
-
-
-class DeleteNotebookExecutionJobOperator(JobOperator):
-    """Delete a job; one that runs is stopped by it. Its output in Cloud Storage stays.
-
-    :param notebook_execution_job: resource name, or bare id with `location`
-    :param ignore_if_missing: succeed where there is no such job
-    """
-
-    template_fields: Sequence[str] = (*JobOperator.template_fields, "notebook_execution_job")
-
-    def __init__(self, *, notebook_execution_job: str, ignore_if_missing: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.notebook_execution_job = notebook_execution_job
-        self.ignore_if_missing = ignore_if_missing
-
-    def execute(self, context: Context) -> None:
-        """Delete the job."""
-        try:
-            self.hook.delete_notebook_execution_job(
-                name=self.notebook_execution_job, location=self.location, project_id=self.project_id
-            )
-        except JobLost:
-            if not self.ignore_if_missing:
-                raise
-            self.log.info("Notebook job %s does not exist", self.notebook_execution_job)

@@ -46,7 +46,7 @@ _SOURCELESS: dict[str, Any] = dict.fromkeys(SOURCES)
 
 def _read(hook: NotebookExecutionJobHook, spec: NotebookExecutionJobSpec) -> bytes:
     if (direct := spec.direct_notebook_source) is not None:
-        return read_notebook(direct)
+        return direct if isinstance(direct, bytes) else read_notebook(direct)
     if spec.gcs_notebook_source is not None:
         uri, generation = _parts(spec.gcs_notebook_source, "uri", "generation")
         return hook.read_gcs_notebook(uri, generation and int(generation))
