@@ -9,6 +9,7 @@ from datetime import date
 
 import nbformat
 import pytest
+from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG
 
@@ -155,6 +156,24 @@ def test_a_script_beside_the_dag_gets_parameters(service, context, tmp_path):
         )
     dag.fileloc = str(tmp_path / "dag.py")
     assert operator.execute(context)["results"] == {"result": 42}
+
+
+def test_a_source_beside_the_dag_is_that_of_the_bundle_version(service, context, tmp_path):
+    """As Airflow's worker loads a DAG, from the folder that a versioned bundle has for the run's version."""
+    for version in ("1", "2"):
+        folder = tmp_path / "versions" / version
+        folder.mkdir(parents=True)
+        (folder / "train.ipynb").write_text(json.dumps(notebook(cell(version, "result"))))
+        settings = arguments(gcs_notebook_source=None, direct_notebook_source="train.ipynb", durable=False)
+        (folder / "dag.py").write_text(
+            "from airflow.sdk import DAG\n"
+            f"from {CreateNotebookExecutionJobOperator.__module__} import CreateNotebookExecutionJobOperator\n"
+            f"with DAG('d'):\n    CreateNotebookExecutionJobOperator(**{settings!r})\n"
+        )
+    for version in ("1", "2"):
+        folder = tmp_path / "versions" / version
+        bag = BundleDagBag(dag_folder=folder / "dag.py", safe_mode=False, bundle_path=folder, bundle_name="versioned")
+        assert bag.dags["d"].task_dict["run_notebook"].execute(context)["results"] == {"result": int(version)}
 
 
 @pytest.mark.parametrize("name", ["bash_language", "colab", "injected", "tagged", "untagged", "without_ids"])

@@ -12,6 +12,12 @@ from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebo
 MAPPED = {"waiting": int(os.environ["FAULTS_WAITING"]), "many": int(os.environ["FAULTS_MANY"])}
 
 
+def tell(context):
+    """What a callback can tell of the failure that it is called for."""
+    error = context["exception"]
+    print(f"The callback saw cell {error.cell} raise {error.ename}: {error.evalue}")
+
+
 def job_arguments(**changes):
     return {
         "task_id": "job",
@@ -28,7 +34,12 @@ def job_arguments(**changes):
 
 DAGS = {
     "deferred": {"deferrable": True},
-    "deferred_retried": {"deferrable": True, "retries": 1},
+    "deferred_retried": {
+        "deferrable": True,
+        "retries": 1,
+        "on_retry_callback": lambda context: tell(context) if hasattr(context["exception"], "cell") else None,
+        "on_failure_callback": tell,
+    },
     "blocking_retried": {"retries": 1},
     "deferred_limited": {"deferrable": True, "execution_timeout": timedelta(seconds=5)},
     "blocking_limited": {"execution_timeout": timedelta(seconds=5)},
