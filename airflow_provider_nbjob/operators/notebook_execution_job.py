@@ -410,7 +410,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             result = conclusion_for(self).of(self.hook, job, self.log)
         except JobExpired as error:
             if self.job_timeout is None and self.execution_timeout:
-                raise JobTimeout(f"It exceeded the task's {self.execution_timeout}. {error}") from None
+                raise JobTimeout(f"Notebook job {job.name} exceeded {self.execution_timeout}.\n{error}") from None
             raise
         self.log.info("Notebook job %s ended as %s", result.job_id, result.job_state)
         self.log.info("Executed notebook: %s", result.output_notebook_uri or "none was written")
