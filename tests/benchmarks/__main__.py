@@ -1,7 +1,7 @@
 """What a thousand deferred jobs cost, side by side with the Google provider's triggers of the same kind.
 
 ``make bench`` takes about 45 minutes; ``make bench BENCH="--waiting 100 1000 --seconds 30"`` about 12. The figures
-are printed, and written as JSON.
+are printed, and written as JSON and as a picture.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.chart import draw
 from tests.benchmarks.kinds import CLASSES, POLL_INTERVAL
 
 OUTPUT = Path(__file__).parents[1] / "output" / "benchmarks.json"
@@ -55,7 +56,9 @@ def main() -> None:
     options.output.write_text(
         json.dumps({"machine": machine, "parsing": parsed, "deferring": deferred, "waiting": waited}, indent=1)
     )
-    print(f"\n{options.output}")
+    picture = options.output.with_suffix(".png")
+    draw(waited, picture)
+    print(f"\n{options.output}\n{picture}")
     if len(waited) < len(planned(options)):
         sys.exit("Not all measurements succeeded.")
 
