@@ -44,7 +44,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.margins(y=0.15)
     handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in KINDS.values()]
-    labels = ["this provider", "Google's custom training trigger", "Google's hyperparameter tuning trigger"]
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    names = ["this provider", "Google's custom training trigger", "Google's hyperparameter tuning trigger"]
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     figure.savefig(path)
     plt.close(figure)
