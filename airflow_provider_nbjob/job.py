@@ -271,7 +271,10 @@ class JobResult:
         if self.output_notebook_uri:
             lines.append(f"The executed notebook shows where: {self.output_notebook_uri}")
         else:
-            lines.append(f"No executed notebook in {self.gcs_output_uri}: the machine may never have started.")
+            lines.append(
+                f"No executed notebook in {self.gcs_output_uri}: the machine may never have started, or the task's log"
+                " says why the bucket could not be read."
+            )
         lines.append(f"Logs: {JobName.parse(self.name).logs_url}")
         message = "\n".join(lines)
         if self.job_state is JobState.CANCELLED:
