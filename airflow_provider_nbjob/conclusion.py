@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.exceptions import NotebookExecutionJobError
 from airflow_provider_nbjob.job import JobResult
-from airflow_provider_nbjob.notebook import executed, results
+from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
+from airflow_provider_nbjob.notebook.executed import ExecutedNotebook
 from airflow_provider_nbjob.notebook.report import failure_report, output_lines
+from airflow_provider_nbjob.notebook.results import collect_results
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -20,10 +22,10 @@ class Conclusion:
 
     accept_partial_success: bool = False
     collect_results: bool = True
-    result_max_bytes: int = results.MAX_BYTES
+    result_max_bytes: int = RESULT_MAX_BYTES
     log_output: bool = False
     fail_on_cell_error: bool = False
-    max_output_bytes: int = executed.MAX_BYTES
+    max_output_bytes: int = OUTPUT_MAX_BYTES
 
     def of(self, hook: NotebookExecutionJobHook, job: Any, log: Any) -> JobResult:
         """The result of a job that is a success; the notebook is read at most once.
@@ -46,13 +48,13 @@ class Conclusion:
         if cell and cell.error:
             log.warning("The job ended as %s, but cell %s raised %s", result.job_state, cell.number, cell.error.ename)
         if notebook and self.collect_results:
-            collected = results.collect_results(notebook, max_bytes=self.result_max_bytes)
+            collected = collect_results(notebook, max_bytes=self.result_max_bytes)
             for note in collected.notes:
                 log.warning("%s; hook.read_output_notebook(%r) has it", note, result.output_notebook_uri)
             result = replace(result, results=collected.values)
         return result
 
-    def _read(self, hook: NotebookExecutionJobHook, result: JobResult, log: Any) -> executed.ExecutedNotebook | None:
+    def _read(self, hook: NotebookExecutionJobHook, result: JobResult, log: Any) -> ExecutedNotebook | None:
         """The executed notebook; None where it cannot be read, which decides nothing about the job."""
         if result.output_notebook_uri is None:
             return None

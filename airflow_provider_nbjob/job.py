@@ -23,7 +23,6 @@ from airflow_provider_nbjob.exceptions import (
     JobFailed,
     NotebookExecutionJobError,
 )
-from airflow_provider_nbjob.notebook.text import one_line
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.notebook.executed import ExecutedCell
@@ -265,6 +264,8 @@ class JobResult:
         lines = [f"Notebook job {self.job_id} ended as {self.job_state}."]
         failed = cell.error if cell else None
         if cell and failed:
+            from airflow_provider_nbjob.notebook.text import one_line
+
             lines.append(f"Cell {cell.number} raised {failed.ename}: {one_line(failed.evalue)}")
         if self.status.get("message"):
             lines.append(f"Reason: {self.status['message']} (code {self.status['code']})")

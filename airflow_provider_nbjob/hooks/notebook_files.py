@@ -11,7 +11,8 @@ from airflow_provider_nbjob.exceptions import TRANSIENT_CODES, InvalidJob, Noteb
 from airflow_provider_nbjob.hooks.clients import dataform_client, storage_client
 from airflow_provider_nbjob.hooks.requests import perform
 from airflow_provider_nbjob.job import JobName, bucket_and_path
-from airflow_provider_nbjob.notebook.executed import MAX_BYTES, ExecutedNotebook, read_executed
+from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES
+from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_service import NotebookExecutionJob
@@ -136,7 +137,7 @@ class NotebookFiles:
         return content
 
     def read_executed_notebook(
-        self, uri: str, *, keep_outputs: bool = False, max_bytes: int = MAX_BYTES
+        self, uri: str, *, keep_outputs: bool = False, max_bytes: int = OUTPUT_MAX_BYTES
     ) -> ExecutedNotebook:
         """What can be told of an executed notebook: its cells, what they raised, and what they handed out.
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from airflow_provider_nbjob.exceptions import NotebookUnreadable
+from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES
 from airflow_provider_nbjob.notebook.streaming import TOO_LARGE, VALUE_MAX, Document, Walk
 from airflow_provider_nbjob.notebook.text import CutText, without_ansi
 
-MAX_BYTES = 256 * 1024 * 1024
 # Characters that are kept; of more, the beginning and the end.
 SOURCE_MAX = 16 * 1024
 TRACEBACK_MAX = 16 * 1024
@@ -104,7 +104,9 @@ class ExecutedNotebook:
         return next((cell for cell in self.cells if cell.has_failed), None)
 
 
-def read_executed(stream: BinaryIO, *, keep_outputs: bool = False, max_bytes: int = MAX_BYTES) -> ExecutedNotebook:
+def read_executed(
+    stream: BinaryIO, *, keep_outputs: bool = False, max_bytes: int = OUTPUT_MAX_BYTES
+) -> ExecutedNotebook:
     """Read an executed notebook to its end, once.
 
     :param stream: its JSON, plain or compressed with gzip

@@ -8,9 +8,9 @@ import math
 import warnings
 from typing import Any, NamedTuple
 
+from airflow_provider_nbjob.notebook import RESULT_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import CellValue, ExecutedNotebook
 
-MAX_BYTES = 48 * 1024
 DEPTH_MAX = 64
 INT_BITS_MAX = 14_000  # Python writes numbers of at most 4300 digits
 
@@ -32,7 +32,7 @@ class NotJson(Exception):
     """A value that JSON cannot hold."""
 
 
-def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = MAX_BYTES) -> Results:
+def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = RESULT_MAX_BYTES) -> Results:
     """Gather the scraps and the results of a notebook, the later of two with the same key.
 
     Scraps are what scrapbook's `glue` wrote, with its encoders json and text. The last expression of a cell tagged

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
 from airflow_provider_nbjob.adoption import EarlierTries
-from airflow_provider_nbjob.conclusion import conclusion_for
 from airflow_provider_nbjob.exceptions import (
     ApiError,
     InvalidJob,
@@ -27,15 +26,13 @@ from airflow_provider_nbjob.exceptions import (
 from airflow_provider_nbjob.failures import never_retried
 from airflow_provider_nbjob.job import JobName, JobResult, JobState, state_of
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
-from airflow_provider_nbjob.notebook import executed, results
-from airflow_provider_nbjob.notebook.parameters import problems_of
+from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
 from airflow_provider_nbjob.operators.base import JobOperator
 from airflow_provider_nbjob.operators.existing_jobs import (
     DeleteNotebookExecutionJobOperator,
     GetNotebookExecutionJobOperator,
     ListNotebookExecutionJobsOperator,
 )
-from airflow_provider_nbjob.operators.sources import resolve_source
 from airflow_provider_nbjob.operators.templating import is_templated, untemplated
 from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX, NotebookExecutionJobSpec
 from airflow_provider_nbjob.stopping import KILL_SECONDS, stop_quietly, stop_unless_tried_again
@@ -157,10 +154,10 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         durable: bool = True,
         accept_partial_success: bool = False,
         collect_results: bool = True,
-        result_max_bytes: int = results.MAX_BYTES,
+        result_max_bytes: int = RESULT_MAX_BYTES,
         log_output: bool = False,
         fail_on_cell_error: bool = False,
-        max_output_bytes: int = executed.MAX_BYTES,
+        max_output_bytes: int = OUTPUT_MAX_BYTES,
         multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -248,10 +245,17 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         if self.display_name is None:
             unknown.add("display_name")
         problems = spec.problems(unknown=unknown, reading=False)  # parsing a DAG reads no files
-        if self.parameters is not None and not is_templated(self.parameters):
-            problems += problems_of(self.parameters)
+        if not is_templated(self.parameters):
+            problems += self._problems_of_parameters()
         if problems:
             raise InvalidJob(problems)
+
+    def _problems_of_parameters(self) -> list[str]:
+        if self.parameters is None:
+            return []
+        from airflow_provider_nbjob.notebook.parameters import problems_of
+
+        return problems_of(self.parameters)
 
     def _spec(self, **changes: Any) -> NotebookExecutionJobSpec:
         values = {f.name: getattr(self, f.name) for f in fields(NotebookExecutionJobSpec)}
@@ -293,6 +297,8 @@ class CreateNotebookExecutionJobOperator(JobOperator):
 
     def _create(self, context: Context) -> str:
         """Submit a new job."""
+        from airflow_provider_nbjob.operators.sources import resolve_source
+
         is_computed = self._has_computed_id
         spec = self._spec(
             display_name=self._display_name(context),
@@ -302,7 +308,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             ),
             job_timeout=self._job_timeout,
         )
-        if problems := spec.problems() + ([] if self.parameters is None else problems_of(self.parameters)):
+        if problems := spec.problems() + self._problems_of_parameters():
             raise InvalidJob(problems)
         spec = resolve_source(self.hook, spec, self.parameters, self.log)
         project = self.hook.get_project_id(self.project_id, spec.location)
@@ -404,6 +410,8 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         return float(started.timestamp() + self.execution_timeout.total_seconds())
 
     def _conclude(self, context: Context, job: Any) -> dict[str, Any]:
+        from airflow_provider_nbjob.conclusion import conclusion_for
+
         # A create of an earlier try may have been on its way when this one looked for jobs left behind.
         self._stop_others(context, keep=job.name)
         try:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from airflow_provider_nbjob.conclusion import conclusion_for
 from airflow_provider_nbjob.exceptions import (
     InvalidJob,
     JobCancelled,
@@ -23,7 +22,7 @@ from airflow_provider_nbjob.failures import never_retried
 from airflow_provider_nbjob.job import JobName, state_of
 from airflow_provider_nbjob.lazy_hook import LazyHook
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
-from airflow_provider_nbjob.notebook import executed, results
+from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
 from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
@@ -78,10 +77,10 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         project_id: str | None = None,
         accept_partial_success: bool = False,
         collect_results: bool = True,
-        result_max_bytes: int = results.MAX_BYTES,
+        result_max_bytes: int = RESULT_MAX_BYTES,
         log_output: bool = False,
         fail_on_cell_error: bool = False,
-        max_output_bytes: int = executed.MAX_BYTES,
+        max_output_bytes: int = OUTPUT_MAX_BYTES,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
@@ -217,6 +216,8 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         )
 
     def _conclude(self, job: Any) -> dict[str, Any]:
+        from airflow_provider_nbjob.conclusion import conclusion_for
+
         try:
             return conclusion_for(self).of(self.hook, job, self.log).to_xcom()
         except (JobFailed, JobCancelled, JobExpired) as error:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -18,7 +18,9 @@ from airflow_provider_nbjob.exceptions import ApiError, JobLost, JobTimeout
 from airflow_provider_nbjob.job import JobName, JobState
 from airflow_provider_nbjob.lazy_hook import LazyHook
 from airflow_provider_nbjob.stopping import is_awaited, stop_quietly
-from airflow_provider_nbjob.triggers.job_watch import JobWatch, in_thread, watch_of
+
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.triggers.job_watch import JobWatch
 
 # An event must not overtake the end of the worker process that deferred: Airflow 3.3.2 notices that end up to
 # `[workers] min_heartbeat_interval` seconds late, and its scheduler fails a task that runs again by then ("Executor
@@ -90,6 +92,8 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         """
         if not self.cancel_on_kill:
             return
+        from airflow_provider_nbjob.triggers.job_watch import in_thread
+
         stopping = asyncio.create_task(in_thread(self._stop))
         _stopping.add(stopping)
         stopping.add_done_callback(_stopping.discard)
@@ -116,6 +120,8 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
 
         :raises JobTimeout: where it had not ended by `end_time`
         """
+        from airflow_provider_nbjob.triggers.job_watch import watch_of  # not while a DAG is parsed
+
         chain = self.impersonation_chain
         way = (self.gcp_conn_id, chain if isinstance(chain, (str, type(None))) else tuple(chain), self.api_endpoint)
         watch = watch_of(way, job.parent, lambda: self.hook)
@@ -172,6 +178,7 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
 
     async def _find_job(self) -> str:
         from airflow_provider_nbjob.hooks.looking import looks_at_schedule
+        from airflow_provider_nbjob.triggers.job_watch import in_thread
 
         looks = looks_at_schedule(
             await in_thread(lambda: self.hook),
