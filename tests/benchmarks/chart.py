@@ -37,6 +37,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 bars, [f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for _, value in shown], fontsize=6
             )
         panel.set_yscale("log")
+        panel.minorticks_off()
         panel.set_title(title, fontsize=9)
         panel.set_xticks(range(len(numbers)), [f"{number:,}" for number in numbers], fontsize=8)
         panel.set_xlabel("deferred jobs", fontsize=8)
@@ -48,3 +49,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     figure.savefig(path)
     plt.close(figure)
+
+
+def _label(value: float) -> str:
+    if value < LEAST:
+        return f"<{LEAST}"  # no more than the sleeping triggers that it is compared with
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
