@@ -7,11 +7,11 @@ for by name; those of an earlier start of the dag run cannot, and are listed by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.exceptions import JobLost, NotebookExecutionJobError
-from airflow_provider_nbjob.job import JobName, JobResult, state_of
+from airflow_provider_nbjob.job import JobName, state_of
 from airflow_provider_nbjob.stopping import stop_quietly
 from airflow_provider_nbjob.tries import Tries
 
@@ -30,20 +30,18 @@ class EarlierTries:
     def __init__(self, hook: NotebookExecutionJobHook, tries: Tries, own: JobName) -> None:
         self._hook, self._tries, self._own = hook, tries, own
 
-    def find_adoptable(self, *, accept_partial_success: bool) -> str | None:
+    def find_adoptable(self, is_success: Callable[[Any], bool]) -> str | None:
         """The name of the job to go on with, in place of a new one.
 
         It is one that an earlier try since the last clear left active, or that succeeded without being returned: a
         retry would not be had it been.
 
+        :param is_success: whether a job is what the task would return
         :raises ApiError: where the API does not say: then a new job might be a second one
         """
         for try_number in self._tries.earlier_since_the_clear:
             job = self._get(try_number)
-            if job is None:
-                continue
-            succeeded = JobResult.from_job(job).succeeded(accept_partial_success=accept_partial_success)
-            if succeeded or state_of(job).is_active:
+            if job and (state_of(job).is_active or is_success(job)):
                 return str(job.name)
         return None
 

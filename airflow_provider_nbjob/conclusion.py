@@ -54,6 +54,13 @@ class Conclusion:
             result = replace(result, results=collected.values)
         return result
 
+    def is_success(self, hook: NotebookExecutionJobHook, job: Any, log: Any) -> bool:
+        """Whether a job is a success; to tell that, its notebook is read only where a cell decides it."""
+        if not JobResult.from_job(job).succeeded(accept_partial_success=self.accept_partial_success):
+            return False
+        notebook = self._read(hook, hook.get_result(job), log) if self.fail_on_cell_error else None
+        return notebook is None or notebook.failing_cell is None
+
     def _read(self, hook: NotebookExecutionJobHook, result: JobResult, log: Any) -> ExecutedNotebook | None:
         """The executed notebook; None where it cannot be read, which decides nothing about the job."""
         if result.output_notebook_uri is None:

@@ -283,7 +283,10 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         earlier = self._earlier_tries(context)
         if earlier is None:
             return None
-        adopted = earlier.find_adoptable(accept_partial_success=self.accept_partial_success)
+        from airflow_provider_nbjob.conclusion import conclusion_for
+
+        conclusion = conclusion_for(self)
+        adopted = earlier.find_adoptable(lambda job: conclusion.is_success(self.hook, job, self.log))
         self._stop_others(context, keep=adopted)
         if adopted:
             self.log.info("Going on with notebook job %s, which an earlier try submitted", adopted)

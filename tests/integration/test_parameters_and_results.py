@@ -378,6 +378,20 @@ def test_a_success_with_a_cell_that_raised(service, hook, context, capsys):
         NotebookExecutionJobSensor(**wait, fail_on_cell_error=True).execute(context)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_retry_runs_a_success_again_only_where_its_cell_failed_the_task(service, hook, fails):
+    run_id = f"run-{uuid.uuid4().hex}"
+    operator = direct(*FAILING, fail_on_cell_error=fails, wait_for_completion=False)
+    first = make_context(run_id, retries=1, max_tries=1)
+    name = operator.execute(first)["name"]
+    hook.wait_for_notebook_execution_job(name=name, poll_interval=0.2)
+    service.force_state(name.rpartition("/")[2], "JOB_STATE_SUCCEEDED")
+    second = make_context(run_id, retries=1, max_tries=1, try_number=2)
+    second["dag_run"] = first["dag_run"]
+    again = direct(*FAILING, fail_on_cell_error=fails, wait_for_completion=False).execute(second)["name"]
+    assert (again == name) is not fails
+
+
 def test_a_machine_that_never_started_has_no_cell(service, context):
     operator = direct(*FAILING, notebook_runtime_template_resource_name="fail-provisioning")
     with pytest.raises(JobFailed, match="No executed notebook in gs://") as error:
