@@ -166,7 +166,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProce
     make_dataform_repository(data_dir, "data-quality", notebooks / "data_quality.ipynb")
     upload = f"{notebooks}=gs://{BUCKET}/notebooks"
     kernels = tmp_path_factory.mktemp("kernels")
-    subprocess.run([sys.executable, "-m", "bash_kernel.install", "--prefix", str(kernels)], check=True)
-    environment = {"JUPYTER_PATH": str(kernels / "share" / "jupyter")}
+    install = [sys.executable, "-m", "bash_kernel.install", "--prefix", str(kernels)]
+    subprocess.run(install, check=True, env={**os.environ, "IPYTHONDIR": str(kernels)})
+    environment = {"JUPYTER_PATH": str(kernels / "share" / "jupyter"), "HISTFILE": "/dev/null"}
     with EmulatorProcess(data_dir, "--cleanup-delay", "0.2", "--upload", upload, environment=environment) as process:
         yield process
