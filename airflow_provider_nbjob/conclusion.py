@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook
 from airflow_provider_nbjob.notebook.report import failure_report, output_lines
 from airflow_provider_nbjob.notebook.results import collect_results
+from airflow_provider_nbjob.record import JobEnd
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -27,10 +29,13 @@ class Conclusion:
     fail_on_cell_error: bool = False
     max_output_bytes: int = OUTPUT_MAX_BYTES
 
-    def of(self, hook: NotebookExecutionJobHook, job: Any, log: Any) -> JobResult:
+    def of(
+        self, hook: NotebookExecutionJobHook, job: Any, log: Any, *, note: Callable[[JobEnd], None] = lambda _: None
+    ) -> JobResult:
         """The result of a job that is a success; the notebook is read at most once.
 
         :param log: of the task, which shows the failing cell
+        :param note: told of the end, success or not
         :raises JobFailed: and `JobCancelled` and `JobExpired`, where it is none
         """
         result = hook.get_result(job)
@@ -43,14 +48,15 @@ class Conclusion:
         cell = notebook.failing_cell if notebook else None
         if notebook and cell:
             _write(failure_report(notebook, cell), log)
+        note(JobEnd(result, cell))
         if not has_succeeded or (cell and self.fail_on_cell_error):
             raise result.error(cell)
         if cell and cell.error:
             log.warning("The job ended as %s, but cell %s raised %s", result.job_state, cell.number, cell.error.ename)
         if notebook and self.collect_results:
             collected = collect_results(notebook, max_bytes=self.result_max_bytes)
-            for note in collected.notes:
-                log.warning("%s; hook.read_output_notebook(%r) has it", note, result.output_notebook_uri)
+            for dropped in collected.notes:
+                log.warning("%s; hook.read_output_notebook(%r) has it", dropped, result.output_notebook_uri)
             result = replace(result, results=collected.values)
         return result
 

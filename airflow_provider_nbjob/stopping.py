@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.job import JobName
-from airflow_provider_nbjob.links.notebook_execution_job import JOB_XCOM_KEY
+from airflow_provider_nbjob.record import JOB_XCOM_KEY
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook

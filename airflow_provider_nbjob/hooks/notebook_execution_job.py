@@ -38,6 +38,7 @@ from airflow_provider_nbjob.hooks.notebook_service import (
 )
 from airflow_provider_nbjob.hooks.requests import perform
 from airflow_provider_nbjob.job import JobName, JobResult, state_of
+from airflow_provider_nbjob.record import JobSteps
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
 
 T = TypeVar("T")
@@ -290,10 +291,15 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
     # --- waiting -------------------------------------------------------------------------------------------
 
     def wait_for_notebook_execution_job(
-        self, *, name: str, poll_interval: float = 10.0, end_time: float | None = None
+        self, *, name: str, poll_interval: float = 10.0, end_time: float | None = None, steps: JobSteps | None = None
     ) -> NotebookExecutionJob:
-        """Block until a job has ended and return it, whatever its state; see `looks_at_job` for the rest."""
+        """Block until a job has ended and return it, whatever its state; see `looks_at_job` for the rest.
+
+        :param steps: where the states that it was seen in are noted down
+        """
         for look in looks_at_job(self, name, poll_interval=poll_interval, end_time=end_time):
+            if look.job and steps is not None:
+                steps.look(look.job)
             if look.pause is None:
                 break
             time.sleep(look.pause)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperatorLink
 
 from airflow_provider_nbjob.job import JobName, storage_console_url
+from airflow_provider_nbjob.record import JOB_XCOM_KEY, JobEnd, JobSteps, record_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
-
-JOB_XCOM_KEY = "notebook_execution_job"
 
 
 class _PushedLink(BaseOperatorLink):
@@ -59,13 +58,12 @@ def push_job(
     gcp_conn_id: str,
     impersonation_chain: Any = None,
     api_endpoint: str | None = None,
+    steps: JobSteps | None = None,
+    end: JobEnd | None = None,
 ) -> None:
     """Push what links and pages need to find a job while it runs and after it failed.
 
-    :param context: Airflow's task context
-    :param name: the job's resource name
-    :param project_id: the project's id; in `name` the API puts its number
-    :param api_endpoint: the endpoint that was configured, if any
+    :param context: Airflow's task context; the other parameters are those of `record_of`
     """
     job = JobName.parse(name)
     shown = JobName(project_id, job.location, job.job_id)
@@ -77,15 +75,19 @@ def push_job(
     ti = context["ti"]
     ti.xcom_push(
         key=JOB_XCOM_KEY,
-        value={
-            "name": name,
-            "project_id": project_id,
-            "location": job.location,
-            "gcs_output_uri": gcs_output_uri,
-            "gcp_conn_id": gcp_conn_id,
-            "impersonation_chain": impersonation_chain,
-            "api_endpoint": api_endpoint,
-        },
+        value=record_of(
+            name=name,
+            project_id=project_id,
+            gcs_output_uri=gcs_output_uri,
+            gcp_conn_id=gcp_conn_id,
+            impersonation_chain=impersonation_chain,
+            api_endpoint=api_endpoint,
+            try_number=ti.try_number,
+            steps=steps,
+            end=end,
+        ),
     )
+    if end:  # the links were pushed before
+        return
     for link in LINKS:
         ti.xcom_push(key=link.xcom_key, value=urls[type(link)])

@@ -34,6 +34,7 @@ from airflow_provider_nbjob.operators.existing_jobs import (
     ListNotebookExecutionJobsOperator,
 )
 from airflow_provider_nbjob.operators.templating import is_templated, untemplated
+from airflow_provider_nbjob.record import JobEnd, JobSteps
 from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX, NotebookExecutionJobSpec
 from airflow_provider_nbjob.stopping import KILL_SECONDS, stop_quietly, stop_unless_tried_again
 from airflow_provider_nbjob.tries import Tries
@@ -191,6 +192,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         self.max_output_bytes = max_output_bytes
         self._job_name: str | None = None
         self._ti: Any = None
+        self._steps = JobSteps()
         self._check_what_is_known()
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -215,6 +217,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             raise NotebookExecutionJobError(f"The trigger returned no usable event: {event!r}")
         self._ti = context["ti"]
         self._job_name = event["name"]
+        self._steps = JobSteps.from_xcom(event.get("states"))
         outcome, message = event.get("outcome"), event.get("message")
         with self._stopping_the_job_on_error():
             if outcome == "timeout":
@@ -354,7 +357,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         folder = Path(self.dag.fileloc).parent if self.has_dag() else Path()
         return folder / source
 
-    def _push_job(self, context: Context) -> None:
+    def _push_job(self, context: Context, end: JobEnd | None = None) -> None:
         push_job(
             context,
             name=str(self._job_name),
@@ -363,6 +366,8 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             gcp_conn_id=self.gcp_conn_id,
             impersonation_chain=self.impersonation_chain,
             api_endpoint=self.api_endpoint,
+            steps=self._steps,
+            end=end,
         )
 
     def _wait(self, context: Context, end_time: float | None) -> Any:
@@ -393,7 +398,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         is_adopted = self._has_computed_id and JobName.parse(name).job_id != self._own_name(context).job_id
         try:
             job = self.hook.wait_for_notebook_execution_job(
-                name=name, poll_interval=self.poll_interval, end_time=end_time
+                name=name, poll_interval=self.poll_interval, end_time=end_time, steps=self._steps
             )
             if not (is_adopted and state_of(job) is JobState.CANCELLED):
                 return job
@@ -402,6 +407,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
                 raise
         self.log.warning("Notebook job %s was stopped after it had been taken over from an earlier try", name)
         self._job_name = self._create(context)
+        self._steps = JobSteps()
         self._push_job(context)
         return self._wait(context, end_time)
 
@@ -418,7 +424,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         # A create of an earlier try may have been on its way when this one looked for jobs left behind.
         self._stop_others(context, keep=job.name)
         try:
-            result = conclusion_for(self).of(self.hook, job, self.log)
+            result = conclusion_for(self).of(self.hook, job, self.log, note=lambda end: self._push_job(context, end))
         except JobExpired as error:
             if self.job_timeout is None and self.execution_timeout:
                 raise JobTimeout(f"Notebook job {job.name} exceeded {self.execution_timeout}.\n{error}") from None

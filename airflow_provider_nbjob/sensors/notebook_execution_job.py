@@ -23,6 +23,7 @@ from airflow_provider_nbjob.job import JobName, state_of
 from airflow_provider_nbjob.lazy_hook import LazyHook
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
+from airflow_provider_nbjob.record import JobEnd, JobSteps
 from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
@@ -105,6 +106,7 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         self.impersonation_chain = impersonation_chain
         self.api_endpoint = api_endpoint
         self._pushed: str | None = None
+        self._steps = JobSteps()
         if (notebook_execution_job is None) == (schedule is None):
             raise InvalidJob("notebook_execution_job, schedule: exactly one is required")
         if schedule is not None and location is None:
@@ -134,11 +136,12 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
             return PokeReturnValue(is_done=False)
         if self._pushed != job.name:
             self._push_job(context, job)
+        self._steps.look(job)
         state = state_of(job)
         self.log.info("Notebook job %s is %s", job.name, state)
         if not state.is_terminal:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._conclude(job))
+        return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, job))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None) -> dict[str, Any]:
         """Go on after the trigger's event; all that is needed is in the event."""
@@ -151,9 +154,10 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
             raise never_retried(JobLost(message))
         if outcome != "finished":
             raise NotebookExecutionJobError(f"Waiting for notebook job {event['name']} failed: {message}")
+        self._steps = JobSteps.from_xcom(event.get("states"))
         job = self.hook.get_notebook_execution_job(name=event["name"])
         self._push_job(context, job)
-        return self._conclude(job)
+        return self._conclude(context, job)
 
     @cached_property
     def _weather(self) -> Weather:
@@ -202,7 +206,7 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         moment = timezone.parse(value) if isinstance(value, str) else value
         return float(moment.timestamp())
 
-    def _push_job(self, context: Context, job: Any) -> None:
+    def _push_job(self, context: Context, job: Any, end: JobEnd | None = None) -> None:
         self._pushed = job.name
         location = JobName.parse(job.name).location
         push_job(
@@ -213,12 +217,15 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
             gcp_conn_id=self.gcp_conn_id,
             impersonation_chain=self.impersonation_chain,
             api_endpoint=self.api_endpoint,
+            steps=self._steps,
+            end=end,
         )
 
-    def _conclude(self, job: Any) -> dict[str, Any]:
+    def _conclude(self, context: Context, job: Any) -> dict[str, Any]:
         from airflow_provider_nbjob.conclusion import conclusion_for
 
         try:
-            return conclusion_for(self).of(self.hook, job, self.log).to_xcom()
+            conclusion = conclusion_for(self)
+            return conclusion.of(self.hook, job, self.log, note=lambda end: self._push_job(context, job, end)).to_xcom()
         except (JobFailed, JobCancelled, JobExpired) as error:
             raise never_retried(error) from None

@@ -20,6 +20,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost
 from airflow_provider_nbjob.job import JobName, JobState, state_of
+from airflow_provider_nbjob.record import JobSteps
 from airflow_provider_nbjob.triggers.sweeps import FEW, ListPage, Page, Read, Seen, SweepPlan, next_request
 from airflow_provider_nbjob.weather import Weather
 
@@ -40,6 +41,7 @@ class _Waiter:
     job_id: str
     interval: float
     log: Any
+    steps: JobSteps
     ended: asyncio.Future[JobState]
     # The trigger's own: a line that is logged in it goes to the log of its task.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
@@ -67,21 +69,22 @@ class JobWatch:
         self._requests = 0  # of the sweep under way, or of the last one
         self._weather = Weather(log)
 
-    async def wait_for(self, job_id: str, *, interval: float, log: Any) -> JobState:
+    async def wait_for(self, job_id: str, *, interval: float, log: Any, steps: JobSteps | None = None) -> JobState:
         """Wait until a job has ended.
 
         :param interval: seconds between looks; the shortest that anybody asks for counts
         :param log: logger of the trigger, for changes of the state
+        :param steps: where these are noted down
         :return: the terminal state
         :raises JobLost: where the job is gone
         :raises Exception: where the connection cannot be used, or the API refuses to show the job
         """
-        waiter = _Waiter(job_id, interval, log, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(job_id, interval, log, steps or JobSteps(), asyncio.get_running_loop().create_future())
         self._waiters.setdefault(job_id, []).append(waiter)
         self._plan.add(job_id)
         try:
-            if state := self._plan.state_of(job_id):  # another trigger waits for the same job
-                self._tell(waiter, state)
+            if seen := self._plan.last_seen(job_id):  # another trigger waits for the same job
+                self._tell(waiter, seen.state, seen.update_time)
             self._arrived.set()
             if self._task is None:
                 # In a context of its own: what the watch logs belongs to no task.
@@ -112,12 +115,13 @@ class JobWatch:
             self._task.cancel()
             self._task = None
 
-    def _tell(self, waiter: _Waiter, state: JobState | None) -> None:
+    def _tell(self, waiter: _Waiter, state: JobState | None, since: float) -> None:
         if waiter.ended.done():
             return
         if state is None:
             waiter.ended.set_exception(JobLost(f"Notebook job {self._name(waiter.job_id)} is gone: it was deleted"))
             return
+        waiter.steps.add(state, since)
         waiter.context.run(waiter.log.info, "Notebook job %s is %s", waiter.job_id, state.description)
         if state.is_terminal:
             waiter.ended.set_result(state)
@@ -177,7 +181,7 @@ class JobWatch:
         changes, self._plan.changes = self._plan.changes, []
         for change in changes:
             for waiter in self._waiters.get(change.job_id, ()):
-                self._tell(waiter, change.state)
+                self._tell(waiter, change.state, change.since)
 
     async def _answer(self, request: ListPage | Read) -> Page | Seen | None:
         if isinstance(request, ListPage):

@@ -17,6 +17,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_nbjob.exceptions import ApiError, JobLost, JobTimeout
 from airflow_provider_nbjob.job import JobName, JobState
 from airflow_provider_nbjob.lazy_hook import LazyHook
+from airflow_provider_nbjob.record import JobSteps
 from airflow_provider_nbjob.stopping import is_awaited, stop_quietly
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ _stopping: set[asyncio.Task[None]] = set()
 class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
     """Fires once, when a job has ended, is gone, or was not finished in time.
 
-    The event's payload is ``{"name", "job_state", "outcome", "message"}``: `outcome` is ``"finished"`` (then
-    `job_state` is the terminal state, else null), ``"timeout"``, ``"lost"`` or ``"error"``.
+    The event's payload is ``{"name", "job_state", "outcome", "message", "states"}``: `outcome` is ``"finished"`` (then
+    `job_state` is the terminal state, else null), ``"timeout"``, ``"lost"`` or ``"error"``; `states` are those that
+    the job was seen in, see `JobSteps.to_xcom`.
 
     :param name: the job's resource name
     :param gcp_conn_id: see the hook, as for `impersonation_chain` and `api_endpoint`
@@ -62,6 +64,7 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         self.poll_interval = poll_interval
         self.end_time = end_time
         self.cancel_on_kill = cancel_on_kill
+        self._steps = JobSteps()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that make this trigger again."""
@@ -81,7 +84,7 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
         settled = time.monotonic() + SETTLE_INTERVALS * conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
-        event = await self._wait()
+        event = {**await self._wait(), "states": self._steps.to_xcom()}
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
         yield TriggerEvent(event)
 
@@ -125,7 +128,7 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         chain = self.impersonation_chain
         way = (self.gcp_conn_id, chain if isinstance(chain, (str, type(None))) else tuple(chain), self.api_endpoint)
         watch = watch_of(way, job.parent, lambda: self.hook)
-        waiting = watch.wait_for(job.job_id, interval=self.poll_interval, log=self.log)
+        waiting = watch.wait_for(job.job_id, interval=self.poll_interval, log=self.log, steps=self._steps)
         try:
             return await asyncio.wait_for(waiting, self.end_time and max(0.0, self.end_time - time.time()))
         except asyncio.TimeoutError:

@@ -46,10 +46,11 @@ class Read(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A watched job has a new state; `None` means that the job is gone."""
+    """A watched job has a new state, since a time by the server's clock; no state means that the job is gone."""
 
     job_id: str
     state: JobState | None
+    since: float = 0.0
 
 
 T = TypeVar("T")
@@ -114,10 +115,9 @@ class SweepPlan:
         """Whether there are jobs that were not seen yet."""
         return bool(self._newcomers)
 
-    def state_of(self, job_id: str) -> JobState | None:
-        """The last state seen of a watched job, `None` before the first."""
-        seen = self._jobs.get(job_id)
-        return seen and seen.state
+    def last_seen(self, job_id: str) -> Seen | None:
+        """What was seen last of a watched job, `None` before the first."""
+        return self._jobs.get(job_id)
 
     def add(self, job_id: str) -> None:
         """Watch a job."""
@@ -251,4 +251,4 @@ class SweepPlan:
             self._newcomers.pop(seen.job_id, None)
             self._jobs[seen.job_id] = seen
             if known is None or known.state != seen.state:
-                self.changes.append(Change(seen.job_id, seen.state))
+                self.changes.append(Change(seen.job_id, seen.state, seen.update_time))
