@@ -50,7 +50,7 @@ class Change(NamedTuple):
 
     job_id: str
     state: JobState | None
-    since: float = 0.0
+    since: float
 
 
 T = TypeVar("T")
@@ -228,7 +228,7 @@ class SweepPlan:
     def _read_one(self, job_id: str) -> _Asking[Seen | None]:
         seen = cast("Seen | None", (yield Read(job_id)))
         if seen is None:
-            self.changes.append(Change(job_id, None))
+            self.changes.append(Change(job_id, None, 0.0))
             self.remove(job_id)
         else:
             self._take([seen])
