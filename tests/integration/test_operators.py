@@ -107,6 +107,9 @@ def test_links_and_reference_are_pushed_before_the_wait(service, context):
         "gcp_conn_id": "google_cloud_default",
         "impersonation_chain": None,
         "api_endpoint": None,
+        "try_number": 1,
+        "states": [],
+        "job_state": None,
     }
     assert pushed["_link_NotebookExecutionLink"].endswith("execution-jobs?project=emulator-project")
     assert pushed["_link_NotebookOutputLink"].endswith(f"/storage/browser/{BUCKET}/runs/{name.job_id}")
@@ -125,6 +128,14 @@ def test_a_failing_notebook_fails_the_task(service, context, deferrable):
     assert f"gs://{BUCKET}/runs/" in str(error.value)
     executed = nbformat.read(next(service.object_path(f"gs://{BUCKET}/runs").glob("*/failing.ipynb")), as_version=4)
     assert executed.cells[2].outputs[-1].ename == "KeyError"
+    record = context["ti"].pushed["notebook_execution_job"]
+    assert (record["job_state"], record["status"]["code"]) == ("JOB_STATE_FAILED", 3)
+    assert record["failed_cell"] == {"number": 3, "ename": "KeyError", "evalue": "'west'"}
+    assert record["output_notebook_uri"].endswith("/failing.ipynb")
+    states, times = zip(*record["states"], strict=True)
+    assert states[-1] == "JOB_STATE_FAILED"
+    assert sorted(times) == list(times)
+    assert times[-1] == record["update_time"] > record["create_time"]
 
 
 def test_a_machine_that_never_starts(service, context):

@@ -29,6 +29,15 @@ FORBIDDEN = {
     "operators": ("google", "grpc", f"{OURS}.emulator"),
     "sensors": ("google", "grpc", f"{OURS}.operators", f"{OURS}.emulator"),
     "triggers": ("google", "grpc", f"{OURS}.operators", f"{OURS}.sensors", f"{OURS}.links", f"{OURS}.emulator"),
+    "plugins": (
+        "google",
+        "grpc",
+        "nbconvert",
+        f"{OURS}.operators",
+        f"{OURS}.sensors",
+        f"{OURS}.triggers",
+        f"{OURS}.emulator",
+    ),
     "hooks": (f"{OURS}.operators", f"{OURS}.sensors", f"{OURS}.triggers", f"{OURS}.links", f"{OURS}.emulator"),
     "emulator": (
         "airflow",
@@ -73,7 +82,18 @@ def test_a_room_imports_only_what_it_may_know(room, path):
 
 
 @pytest.mark.parametrize(
-    "room", ["operators", "sensors", "triggers", "links", "lazy_hook.py", "adoption.py", "conclusion.py", "stopping.py"]
+    "room",
+    [
+        "operators",
+        "sensors",
+        "triggers",
+        "links",
+        "plugins/notebook_jobs",
+        "lazy_hook.py",
+        "adoption.py",
+        "conclusion.py",
+        "stopping.py",
+    ],
 )
 def test_the_hook_is_imported_only_when_it_is_used(room):
     for path in [PACKAGE / room] if room.endswith(".py") else (PACKAGE / room).glob("*.py"):

@@ -1,0 +1,78 @@
+// The pages work without this script; it follows Airflow's theme, opens links outside the frame, and refreshes.
+"use strict";
+
+// Airflow's page around the frame; null where the page was opened by itself.
+const airflow = (() => {
+  try {
+    return window.parent !== window && window.parent.document.documentElement ? window.parent.document : null;
+  } catch {
+    return null; // another site's page
+  }
+})();
+
+// --- theme ---
+
+function themeOfAirflow() {
+  const root = airflow?.documentElement;
+  if (root?.classList.contains("dark") || root?.dataset.theme === "dark") return "dark";
+  if (root?.classList.contains("light") || root?.dataset.theme === "light") return "light";
+  return window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+function followTheme() {
+  const theme = themeOfAirflow();
+  if (document.documentElement.dataset.theme !== theme) {
+    document.documentElement.dataset.theme = theme;
+    document.dispatchEvent(new CustomEvent("theme", { detail: theme }));
+  }
+}
+
+followTheme();
+if (airflow) {
+  new MutationObserver(followTheme).observe(airflow.documentElement, {
+    attributes: true, attributeFilter: ["class", "data-theme"],
+  });
+}
+
+// --- links that leave the frame: Airflow's frame allows no pop-ups, and what is linked to refuses to be framed ---
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[target=_blank], a[target=_top]");
+  if (!link || !airflow) return;
+  event.preventDefault();
+  const outside = airflow.createElement("a");
+  outside.href = link.href;
+  if (link.target === "_blank") {
+    outside.target = "_blank";
+    outside.rel = "noopener noreferrer";
+  }
+  airflow.body.append(outside);
+  outside.click();
+  outside.remove();
+});
+
+// --- refresh: parts of the page that carry `data-refresh` are exchanged where they changed, and only those ---
+
+async function refresh() {
+  const answer = await fetch(window.location.href, { headers: { "X-Refresh": "1" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-refresh]")) {
+    const other = fresh.getElementById(part.id);
+    // What a person is just using stays as it is.
+    if (!other || part.contains(document.activeElement) || part.outerHTML === other.outerHTML) continue;
+    part.replaceWith(document.adoptNode(other));
+  }
+  document.dispatchEvent(new CustomEvent("refreshed"));
+}
+
+function refreshLater() {
+  const seconds = Number(document.querySelector("[data-refresh-seconds]")?.dataset.refreshSeconds || 0);
+  if (!seconds) return;
+  window.setTimeout(async () => {
+    if (!document.hidden) await refresh().catch(() => {});
+    refreshLater();
+  }, seconds * 1000);
+}
+
+refreshLater();
