@@ -19,6 +19,14 @@ PURE = {"exceptions", "job", "notebook", "record", "spec"}
 FORBIDDEN = {
     **dict.fromkeys(PURE, ("airflow", "google", "grpc", f"{OURS}.hooks", f"{OURS}.emulator")),
     **dict.fromkeys(("tries", "weather"), ("airflow", "google", "grpc", f"{OURS}.hooks", f"{OURS}.emulator")),
+    "rendering": (
+        *("airflow", "google", "grpc"),
+        *(
+            f"{OURS}.{path.stem}"
+            for path in PACKAGE.iterdir()
+            if path.stem not in ("rendering", "notebook", "exceptions")
+        ),
+    ),
     "adoption": ("airflow", "google", "grpc", f"{OURS}.operators", f"{OURS}.triggers", f"{OURS}.emulator"),
     "conclusion": ("airflow", "google", "grpc", f"{OURS}.operators", f"{OURS}.triggers", f"{OURS}.emulator"),
     "stopping": ("google", "grpc", f"{OURS}.operators", f"{OURS}.triggers", f"{OURS}.emulator"),

@@ -1,0 +1,104 @@
+"""Render one notebook, in a process of its own: ``python -m airflow_provider_nbjob.rendering.render_notebook ORDER``.
+
+ORDER is JSON: ``{"theme": "light", "failing_cell": 3, "cpu_seconds": 10}``. The notebook is read from the standard
+input, its page written to the standard output. Where there is none, it exits with 1, and the last line of the standard
+error says why: ``{"not_rendered": "..."}``.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+import zlib
+from typing import Any
+
+from airflow_provider_nbjob.rendering.limits import MEMORY_MAX_BYTES, MIB, NOTEBOOK_MAX_BYTES, RENDERED_MAX_BYTES
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Refused(Exception):
+    """What was read is no notebook that can be shown; the message says why."""
+
+
+def main() -> None:
+    """Render the notebook that is on the standard input."""
+    gc.disable()  # it costs more than a tenth of the time, and the process ends before there is much to collect
+    order = json.loads(sys.argv[1])
+    _limit(resource.RLIMIT_CPU, order["cpu_seconds"])
+    _limit(resource.RLIMIT_AS, MEMORY_MAX_BYTES)
+    _limit(resource.RLIMIT_CORE, 0)
+    try:
+        page = rendered(sys.stdin.buffer.read(), order["theme"], order["failing_cell"])
+    except Refused as refusal:
+        sys.exit(_said(str(refusal)))
+    except RecursionError:
+        sys.exit(_said("The notebook is nested too deep."))
+    except MemoryError:
+        sys.exit(_said(f"Rendering the notebook takes more than {MEMORY_MAX_BYTES // MIB} MiB of memory."))
+    sys.stdout.buffer.write(page)
+
+
+def rendered(data: bytes, theme: str, failing_cell: int | None) -> bytes:
+    """The page of a notebook.
+
+    :raises Refused: where it is no notebook of format 4, or the page is too large
+    """
+    notebook = read_notebook(data)
+    from airflow_provider_nbjob.rendering.document import document  # what is no notebook need not wait for nbconvert
+
+    page = document(notebook, theme=theme, failing_cell=failing_cell).encode()
+    if len(page) > RENDERED_MAX_BYTES:
+        raise Refused(f"The page would have more than {RENDERED_MAX_BYTES // MIB} MiB.")
+    return page
+
+
+def read_notebook(data: bytes) -> dict[str, Any]:
+    """The notebook of its JSON, plain or compressed with gzip.
+
+    :raises Refused: where it is no notebook of format 4
+    """
+    if not data.strip():
+        raise Refused("The notebook is empty.")
+    if data.startswith(_GZIP_MAGIC):
+        data = _unpacked(data)
+    try:
+        notebook = json.loads(data)
+    except ValueError:
+        raise Refused("It is no notebook: it is not JSON.") from None
+    if not isinstance(notebook, dict):
+        raise Refused("It is no notebook: its JSON is no object.")
+    version = notebook.get("nbformat", 4)
+    if version != 4:
+        shown = version if type(version) is int and abs(version) < 1000 else "that is no number"
+        raise Refused(f"It is of notebook format {shown}; format 4 is shown here.")
+    if not isinstance(notebook.get("cells"), list):
+        raise Refused("It is no notebook: it has no list of cells.")
+    return notebook
+
+
+def _unpacked(data: bytes) -> bytes:
+    try:
+        unpacked = zlib.decompressobj(wbits=31).decompress(data, NOTEBOOK_MAX_BYTES + 1)
+    except zlib.error:
+        raise Refused("Its gzip compression is broken.") from None
+    if len(unpacked) > NOTEBOOK_MAX_BYTES:
+        raise Refused(f"The notebook has more than {NOTEBOOK_MAX_BYTES // MIB} MiB.")
+    return unpacked
+
+
+def _limit(kind: int, most: int) -> None:
+    """Limit a resource of this process, unless the system has set a lower limit."""
+    hard = resource.getrlimit(kind)[1]
+    value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def _said(reason: str) -> str:
+    return json.dumps({"not_rendered": reason})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Asks for a rendered notebook: starts the process that renders, and ends it.
+
+A hostile notebook can keep a parser busy for hours or fill the memory. So it is rendered in a process of its own,
+with limits, which is killed when its time is up.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import Literal
+
+from airflow_provider_nbjob.rendering.limits import MIB, NOTEBOOK_MAX_BYTES, RENDERED_MAX_BYTES
+
+Theme = Literal["light", "dark"]
+AT_ONCE = 2  # processes that render, for each process that asks
+_NEEDED = ("nbconvert", "nh3")
+# What the renderer gets of the environment: where Python and its packages are, and none of the server's secrets.
+_PASSED = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+_slots = threading.BoundedSemaphore(AT_ONCE)
+
+
+class RendererMissing(Exception):
+    """The packages that render are not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Notebooks are shown here once the extra is installed: pip install 'airflow-provider-nbjob[ui]'"
+        )
+
+
+class NotRendered(Exception):
+    """A notebook cannot be shown; the message says why, to the person who wanted to see it."""
+
+
+def render(notebook: bytes, *, theme: Theme, failing_cell: int | None = None, timeout: float) -> bytes:
+    """Make a page of a notebook, executed or not.
+
+    Each cell is in an element with the id ``cell-N``, N its position among all cells from 1. There is no script in
+    the page, and it loads nothing. Serve it with `DOCUMENT_HEADERS`.
+
+    :param notebook: its JSON, of format 4
+    :param theme: colours of the page, ``"light"`` or ``"dark"``
+    :param failing_cell: number of the cell to mark as failed; default none
+    :param timeout: seconds, with those spent waiting for other notebooks that are being rendered
+    :return: HTML in UTF-8, of at most `RENDERED_MAX_BYTES`
+    :raises RendererMissing: where the extra ``ui`` is not installed
+    :raises NotRendered: where it is too large, no notebook, or takes too long
+    """
+    if not all(find_spec(name) for name in _NEEDED):
+        raise RendererMissing
+    if len(notebook) > NOTEBOOK_MAX_BYTES:
+        raise NotRendered(
+            f"The notebook has {len(notebook) / MIB:.0f} MiB; up to {NOTEBOOK_MAX_BYTES // MIB} MiB are shown here."
+        )
+    end_time = time.monotonic() + timeout
+    with _slot(timeout):
+        return _rendered(notebook, _command(theme, failing_cell, timeout), timeout, end_time)
+
+
+@contextmanager
+def _slot(timeout: float) -> Iterator[None]:
+    if not _slots.acquire(timeout=timeout):
+        raise NotRendered(f"Other notebooks were being rendered for {timeout:g} s; try again.")
+    try:
+        yield
+    finally:
+        _slots.release()
+
+
+def _command(theme: Theme, failing_cell: int | None, timeout: float) -> list[str]:
+    order = {"theme": theme, "failing_cell": failing_cell, "cpu_seconds": math.ceil(timeout) + 1}
+    return [sys.executable, "-m", "airflow_provider_nbjob.rendering.render_notebook", json.dumps(order)]
+
+
+def _rendered(notebook: bytes, command: list[str], timeout: float, end_time: float) -> bytes:
+    environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",  # Python looks for modules in the current folder first, and the server's is not for that
+        env={**environment, "PYTHONSAFEPATH": "1"},
+        start_new_session=True,
+    )
+    try:
+        document, errors = process.communicate(notebook, timeout=max(0.0, end_time - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise NotRendered(f"Rendering the notebook took longer than {timeout:g} s.") from None
+    finally:
+        _kill(process)
+    if process.returncode:
+        raise NotRendered(_reason(errors, process.returncode))
+    if len(document) > RENDERED_MAX_BYTES:
+        raise NotRendered(f"The page would have more than {RENDERED_MAX_BYTES // MIB} MiB.")
+    return document
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process's whole group, whatever is left of it, and wait for the process."""
+    with suppress(ProcessLookupError, PermissionError):  # the group is gone; macOS says it is not permitted
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def _reason(errors: bytes, returncode: int) -> str:
+    """What the renderer said in the last line of its errors, or else how it ended."""
+    last = errors.decode(errors="replace").strip().rpartition("\n")[2]
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(last)["not_rendered"])
+    if returncode < 0:
+        return f"The renderer was ended by {signal.Signals(-returncode).name}: the notebook asks too much of it."
+    return f"The renderer failed: {last[:500] or f'exit code {returncode}'}"
