@@ -16,6 +16,7 @@ from nbconvert.filters import Highlight2HTML
 from airflow_provider_nbjob.rendering.highlighting import known_language
 from airflow_provider_nbjob.rendering.markdown import markdown_to_html
 from airflow_provider_nbjob.rendering.outputs import RASTER_TYPES, data_image, shown_outputs
+from airflow_provider_nbjob.rendering.terminal import terminal_html
 from airflow_provider_nbjob.rendering.values import mapping, text_of
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -33,8 +34,13 @@ def document(notebook: Mapping[str, Any], *, theme: str, failing_cell: int | Non
     :param theme: ``"light"`` or ``"dark"``
     :param failing_cell: number of the cell to mark, counting all from 1
     """
-    exporter = _Exporter(extra_template_paths=[str(_TEMPLATES)], template_file="notebook.html.j2")
+    exporter = HTMLExporter(
+        extra_template_paths=[str(_TEMPLATES)],
+        template_file="notebook.html.j2",
+        default_preprocessors=[],  # they would be loaded, though none is used
+    )
     exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer=_language(notebook) or "text"))
+    exporter.register_filter("ansi2html", terminal_html)
     cells = list(_cells(notebook["cells"]))
     resources = {
         "global_content_filter": {f"include_{name}": shown for name, shown in _CONTENT.items()},
@@ -44,12 +50,6 @@ def document(notebook: Mapping[str, Any], *, theme: str, failing_cell: int | Non
         nb={"cells": cells}, resources=resources, theme=theme, failing_cell=_within(failing_cell, cells)
     )
     return str(page)
-
-
-class _Exporter(HTMLExporter):
-    """nbconvert's exporter without its preprocessors, which are loaded even where none is used."""
-
-    default_preprocessors: list[Any] = []
 
 
 def _styles(exporter: HTMLExporter, theme: str) -> Iterator[str]:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from typing import Any
 
-from nbconvert.filters import ansi2html
-
 from airflow_provider_nbjob.rendering.markdown import markdown_to_html
 from airflow_provider_nbjob.rendering.sanitizing import has_content, sanitized
+from airflow_provider_nbjob.rendering.terminal import terminal_html
 from airflow_provider_nbjob.rendering.values import mapping, text_of
 
 _NEEDS_SCRIPTS = "This output needs scripts, which are not run here; it is in the notebook."
@@ -52,7 +51,7 @@ def shown_data(output: Mapping[str, Any], number: int) -> str:
     for name, form in _FORMS.items():
         if name in data:
             if html := form(name, output, number):
-                return html + (_note(_NEEDS_SCRIPTS) if passed_over else "")
+                return _with_note(html) if passed_over else html
             passed_over = passed_over or bool(_SCRIPTED.search(text_of(data[name])))
     if not data:
         return ""
@@ -121,7 +120,7 @@ def _image(mime: str, output: Mapping[str, Any], number: int) -> str:
 
 def _plain(mime: str, output: Mapping[str, Any], number: int) -> str:
     text = text_of(output["data"][mime])
-    return _text(ansi2html(text)) if text.strip() else ""
+    return _text(terminal_html(text)) if text.strip() else ""
 
 
 def _source(mime: str, output: Mapping[str, Any], number: int) -> str:
@@ -153,6 +152,10 @@ def _area(kind: str, html: str) -> str:
 
 def _text(html: str) -> str:
     return f'<div class="jp-RenderedText jp-OutputArea-output"><pre>{html}</pre></div>'
+
+
+def _with_note(html: str) -> str:
+    return f'<div class="jp-OutputArea-output">{html}{_note(_NEEDS_SCRIPTS)}</div>'
 
 
 def _note(text: str) -> str:
