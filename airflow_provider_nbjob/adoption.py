@@ -30,6 +30,17 @@ class EarlierTries:
     def __init__(self, hook: NotebookExecutionJobHook, tries: Tries, own: JobName) -> None:
         self._hook, self._tries, self._own = hook, tries, own
 
+    def find(self, try_number: int, *, display_name: str) -> Any:
+        """The job of a try, in whatever start of the run, or `None` where there is none.
+
+        :param display_name: of the task's jobs
+        :raises ApiError: where the API does not say
+        """
+        if job := self._get(try_number):
+            return job
+        listed = self._listed(display_name)
+        return next((job for job in listed if self._tries.try_of(JobName.parse(job.name).job_id) == try_number), None)
+
     def find_adoptable(self, is_success: Callable[[Any], bool]) -> str | None:
         """The name of the job to go on with, in place of a new one.
 
@@ -65,13 +76,16 @@ class EarlierTries:
         for try_number in self._tries.earlier:
             if job := self._get(try_number):
                 yield job
-        for job in self._hook.list_notebook_execution_jobs(
+        for job in self._listed(display_name):
+            if self._tries.is_earlier(JobName.parse(job.name).job_id):  # a later one is none of our business
+                yield job
+
+    def _listed(self, display_name: str) -> Iterator[Any]:
+        return self._hook.list_notebook_execution_jobs(
             location=self._own.location,
             project_id=self._own.project,
             filter=f'displayName="{_escaped(display_name)}"',
-        ):
-            if self._tries.is_earlier(JobName.parse(job.name).job_id):  # a later one is none of our business
-                yield job
+        )
 
     def _get(self, try_number: int) -> Any:
         name = JobName(self._own.project, self._own.location, self._tries.job_id(try_number))

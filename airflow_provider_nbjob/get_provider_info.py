@@ -37,6 +37,9 @@ def get_provider_info() -> dict[str, Any]:
             f"{PACKAGE}.links.notebook_execution_job.{link}"
             for link in ("NotebookExecutionLink", "NotebookOutputLink", "NotebookLogsLink")
         ],
+        "plugins": [
+            {"name": "notebook_jobs", "plugin-class": f"{PACKAGE}.plugins.notebook_jobs.NotebookJobsPlugin"},
+        ],
         "config": {
             "nbjob": {
                 "description": "Notebook execution jobs.",

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_nbjob.job import job_id_for
+from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Tries:
             first=max(1, ti.max_tries - (task.retries or 0) + 1),
         )
 
+    @property
+    def default_display_name(self) -> str:
+        """The display name of this task instance's jobs, where it is given no other."""
+        mapped = "" if self.map_index == -1 else f" [{self.map_index}]"
+        return f"{self.dag_id}.{self.task_id}{mapped} {self.run_id}"[:DISPLAY_NAME_MAX]
+
     def job_id(self, try_number: int | None = None) -> str:
         """The id of a try's job; default: of the current one."""
         return job_id_for(
@@ -61,11 +68,16 @@ class Tries:
             try_number=self.current if try_number is None else try_number,
         )
 
+    def try_of(self, job_id: str) -> int | None:
+        """The number of this task instance's try that an id belongs to, in whatever start of its run; None: of none."""
+        task, _, try_number = job_id.rpartition("-")
+        is_ours = task.rpartition("-")[0] == self.job_id().rsplit("-", 2)[0]
+        return int(try_number) if is_ours and try_number.isdigit() else None
+
     def is_earlier(self, job_id: str) -> bool:
         """Whether an id belongs to an earlier try of this task instance, in whatever start of its run."""
-        task, _, try_number = job_id.rpartition("-")
-        same_task = task.rpartition("-")[0] == self.job_id().rsplit("-", 2)[0]
-        return same_task and try_number.isdigit() and int(try_number) < self.current
+        try_number = self.try_of(job_id)
+        return try_number is not None and try_number < self.current
 
     @property
     def earlier(self) -> range:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import conf
 from google.api_core.exceptions import NotFound
@@ -21,6 +21,24 @@ if TYPE_CHECKING:
 DIRECT_CONTENT_MAX = 4_000_000
 DIRECT_NAME = "content.ipynb"  # what the API calls the notebook of a direct or Dataform source
 CHUNK = 8 * 2**20  # bytes that are fetched at once of an executed notebook
+
+
+class StoredNotebook(NamedTuple):
+    """A notebook in Cloud Storage.
+
+    :param uri: ``gs://bucket/notebook.ipynb``
+    :param generation: of the object; another content has another one
+    :param size: in bytes
+    """
+
+    uri: str
+    generation: int
+    size: int
+
+    @classmethod
+    def of(cls, blob: Any) -> StoredNotebook:
+        """What the library says of an object."""
+        return cls(f"gs://{blob.bucket.name}/{blob.name}", int(blob.generation or 0), int(blob.size or 0))
 
 
 class NotebookFiles:
@@ -103,25 +121,62 @@ class NotebookFiles:
     def find_output_notebook(self, job: NotebookExecutionJob) -> str | None:
         """The ``gs://`` URI of the executed notebook, or `None` where there is none.
 
-        The API documents no object name: the job's folder below `gcs_output_uri` is listed. A bucket that cannot
-        be listed is logged, and taken for one without output: it decides nothing about the job.
+        A bucket that cannot be listed is logged, and taken for one without output: it decides nothing about the job.
+        """
+        try:
+            stored = self.stat_output_notebook(job)
+        except NotebookExecutionJobError as error:
+            self.log.warning("%s", error)
+            return None
+        return stored and stored.uri
+
+    def stat_output_notebook(self, job: NotebookExecutionJob) -> StoredNotebook | None:
+        """The executed notebook as an object, or `None` where there is none.
+
+        The API documents no object name: the job's folder below `gcs_output_uri` is listed.
+
+        :raises NotebookExecutionJobError: where the bucket cannot be listed
         """
         if not job.gcs_output_uri:
             return None
         folder = JobName.parse(job.name).output_uri(job.gcs_output_uri)
         bucket, prefix = bucket_and_path(folder)
         try:
-            names = [blob.name for blob in storage_client(self).list_blobs(bucket, prefix=prefix, max_results=1000)]
+            blobs = list(storage_client(self).list_blobs(bucket, prefix=prefix, max_results=1000))
         except NotFound:
             return None
         except Exception as error:
-            self.log.warning("Could not look for the executed notebook in %s: %s", folder, error)
-            return None
+            raise NotebookExecutionJobError(f"Could not look for the executed notebook in {folder}: {error}") from error
         expected = prefix + (job.gcs_notebook_source.uri.rpartition("/")[2] or DIRECT_NAME)
-        if expected in names:
-            return f"gs://{bucket}/{expected}"
-        notebooks = [name for name in names if name.endswith(".ipynb")]
-        return f"gs://{bucket}/{notebooks[0]}" if notebooks else None
+        notebooks = [blob for blob in blobs if blob.name.endswith(".ipynb")]
+        notebooks.sort(key=lambda blob: blob.name != expected)
+        return StoredNotebook.of(notebooks[0]) if notebooks else None
+
+    def stat_notebook(self, uri: str, generation: int | None = None) -> StoredNotebook | None:
+        """A notebook in Cloud Storage as an object, or `None` where there is none.
+
+        :param generation: default: the live one
+        :raises NotebookExecutionJobError: where the bucket does not say
+        """
+        bucket, path = bucket_and_path(uri)
+        try:
+            blob = storage_client(self).bucket(bucket).get_blob(path, generation=generation)
+        except Exception as error:
+            raise NotebookExecutionJobError(f"Could not look for {uri}: {error}") from error
+        return blob and StoredNotebook.of(blob)
+
+    def read_stored_notebook(self, stored: StoredNotebook) -> bytes:
+        """The content of a notebook, of the very generation that was looked at.
+
+        :raises NotebookExecutionJobError: where it cannot be read
+        """
+        bucket, path = bucket_and_path(stored.uri)
+        try:
+            blob = storage_client(self).bucket(bucket).blob(path, generation=stored.generation or None)
+            content: bytes = blob.download_as_bytes()
+        except Exception as error:
+            raise NotebookExecutionJobError(f"Could not read {stored.uri}: {error}") from error
+        return content
 
     def read_output_notebook(self, uri: str) -> bytes:
         """The content of an executed notebook, whole.

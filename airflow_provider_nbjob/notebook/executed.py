@@ -7,7 +7,7 @@ says is taken for missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -93,10 +93,12 @@ class ExecutedNotebook:
     """What is kept of an executed notebook.
 
     :param language: the language it ran in, such as ``"python"``; None where it does not say
+    :param parameters: what this provider passed to it, as JSON values; None where it passed nothing, or too much
     """
 
     language: str | None = None
     cells: tuple[ExecutedCell, ...] = ()
+    parameters: Mapping[str, Any] | None = None
 
     @property
     def failing_cell(self) -> ExecutedCell | None:
@@ -118,13 +120,14 @@ def read_executed(
     if not walk.is_object:
         raise NotebookUnreadable("it is JSON but no notebook: it is no object")
     language: str | None = None
+    parameters: Mapping[str, Any] | None = None
     cells: tuple[ExecutedCell, ...] | None = None
     version: Any = None
     for key in walk.members():
         if key == "cells" and walk.is_list:
             cells = tuple(_cell(walk, number, keep_outputs) for number in walk.items())
         elif key == "metadata":
-            language = _language(walk)
+            language, parameters = _metadata(walk)
         elif key == "nbformat":
             version = walk.value()
     walk.end()
@@ -133,7 +136,7 @@ def read_executed(
         raise NotebookUnreadable(f"it is of notebook format {shown}; format 4 can be read")
     if cells is None:
         raise NotebookUnreadable("it is JSON but no notebook: it has no list of cells")
-    return ExecutedNotebook(language, cells)
+    return ExecutedNotebook(language, cells, parameters)
 
 
 def result_names(tags: frozenset[str]) -> list[str]:
@@ -142,13 +145,16 @@ def result_names(tags: frozenset[str]) -> list[str]:
     return [name or word for word, _, name in named if word == RESULT_TAG]
 
 
-def _language(walk: Walk) -> str | None:
+def _metadata(walk: Walk) -> tuple[str | None, Mapping[str, Any] | None]:
+    """The language, and the parameters."""
     found: dict[str, Any] = {}
-    keys = {"language_info": "name", "kernelspec": "language"}
+    keys = {"language_info": "name", "kernelspec": "language", "nbjob": "parameters"}
     for part in walk.members():  # the others may be large: the state of widgets
         if part in keys:
             found[part] = walk.pick(keys[part]).get(keys[part])
-    return next((found[part] for part in keys if isinstance(found.get(part), str)), None)
+    parameters = found.pop("nbjob", None)
+    language = next((found[part] for part in keys if isinstance(found.get(part), str)), None)
+    return language, parameters if isinstance(parameters, Mapping) else None
 
 
 def _cell(walk: Walk, number: int, keep_outputs: bool) -> ExecutedCell:

@@ -35,7 +35,7 @@ from airflow_provider_nbjob.operators.existing_jobs import (
 )
 from airflow_provider_nbjob.operators.templating import is_templated, untemplated
 from airflow_provider_nbjob.record import JobEnd, JobSteps
-from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX, NotebookExecutionJobSpec
+from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
 from airflow_provider_nbjob.stopping import KILL_SECONDS, stop_quietly, stop_unless_tried_again
 from airflow_provider_nbjob.tries import Tries
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
@@ -344,11 +344,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         return self.job_timeout
 
     def _display_name(self, context: Context) -> str:
-        if self.display_name:
-            return self.display_name
-        ti = context["ti"]
-        mapped = "" if ti.map_index in (None, -1) else f" [{ti.map_index}]"
-        return f"{ti.dag_id}.{ti.task_id}{mapped} {ti.run_id}"[:DISPLAY_NAME_MAX]
+        return self.display_name or Tries.from_context(context).default_display_name
 
     def _direct_notebook_source(self) -> bytes | Path | None:
         source = untemplated(self.direct_notebook_source)  # again: an XComArg may have come out as a notebook

@@ -6,7 +6,7 @@ The page is made in a process of its own; this room's names are those of the pro
 from airflow_provider_nbjob.rendering.cache import RenderingCache
 from airflow_provider_nbjob.rendering.isolation import DOCUMENT_HEADERS, SANDBOX
 from airflow_provider_nbjob.rendering.limits import NOTEBOOK_MAX_BYTES, RENDERED_MAX_BYTES
-from airflow_provider_nbjob.rendering.renderer import NotRendered, RendererMissing, Theme, render
+from airflow_provider_nbjob.rendering.renderer import NotRendered, RendererMissing, Theme, is_installed, render
 
 __all__ = [
     "DOCUMENT_HEADERS",
@@ -17,5 +17,6 @@ __all__ = [
     "RendererMissing",
     "RenderingCache",
     "Theme",
+    "is_installed",
     "render",
 ]

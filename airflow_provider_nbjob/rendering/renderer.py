@@ -42,6 +42,11 @@ class NotRendered(Exception):
     """A notebook cannot be shown; the message says why, to the person who wanted to see it."""
 
 
+def is_installed() -> bool:
+    """Whether the packages that render are installed, the extra ``ui``."""
+    return all(find_spec(name) for name in _NEEDED)
+
+
 def render(notebook: bytes, *, theme: Theme, failing_cell: int | None = None, timeout: float) -> bytes:
     """Make a page of a notebook, executed or not.
 
@@ -56,7 +61,7 @@ def render(notebook: bytes, *, theme: Theme, failing_cell: int | None = None, ti
     :raises RendererMissing: where the extra ``ui`` is not installed
     :raises NotRendered: where it is too large, no notebook, or takes too long
     """
-    if not all(find_spec(name) for name in _NEEDED):
+    if not is_installed():
         raise RendererMissing
     if len(notebook) > NOTEBOOK_MAX_BYTES:
         raise NotRendered(

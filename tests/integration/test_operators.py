@@ -129,7 +129,7 @@ def test_a_failing_notebook_fails_the_task(service, context, deferrable):
     executed = nbformat.read(next(service.object_path(f"gs://{BUCKET}/runs").glob("*/failing.ipynb")), as_version=4)
     assert executed.cells[2].outputs[-1].ename == "KeyError"
     record = context["ti"].pushed["notebook_execution_job"]
-    assert (record["job_state"], record["status"]["code"]) == ("JOB_STATE_FAILED", 3)
+    assert (record["job_state"], record["status"]["code"]) == ("JOB_STATE_FAILED", 2)
     assert record["failed_cell"] == {"number": 3, "ename": "KeyError", "evalue": "'west'"}
     assert record["output_notebook_uri"].endswith("/failing.ipynb")
     states, times = zip(*record["states"], strict=True)

@@ -10,8 +10,6 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-URL_PREFIX = "/notebook-jobs"
-
 
 async def app_on_demand(scope: Any, receive: Any, send: Any) -> None:
     """The ASGI application, imported when it is first asked."""
@@ -24,23 +22,21 @@ class NotebookJobsPlugin(AirflowPlugin):
     """What Airflow 3.1 and later show of this provider; nothing is to be configured.
 
     Airflow's front end puts the ids of the page into `href`, percent-encoded from 3.2 on, and leaves ``{MAP_INDEX}``
-    as it is where a task is not mapped.
+    as it is where a task is not mapped. A URL without a leading slash stays below the path that Airflow is served at.
     """
 
     name = "notebook_jobs"
-    fastapi_apps = [{"app": app_on_demand, "url_prefix": URL_PREFIX, "name": "Notebook jobs"}]
+    fastapi_apps = [{"app": app_on_demand, "url_prefix": "/notebook-jobs", "name": "Notebook jobs"}]
     external_views = [
         {
             "name": "Notebook",
-            "href": (
-                f"{URL_PREFIX}/task?dag_id={{DAG_ID}}&run_id={{RUN_ID}}&task_id={{TASK_ID}}&map_index={{MAP_INDEX}}"
-            ),
+            "href": ("notebook-jobs/task?dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}"),
             "destination": "task_instance",
             "url_route": "notebook",
         },
         {
             "name": "Notebook jobs",
-            "href": f"{URL_PREFIX}/",
+            "href": "notebook-jobs/",
             "destination": "nav",
             "category": "browse",
             "url_route": "notebook-jobs",

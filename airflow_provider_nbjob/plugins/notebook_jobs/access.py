@@ -33,7 +33,7 @@ class TaskRef(NamedTuple):
     def parse(cls, query: str) -> TaskRef:
         """Read it from a query string.
 
-        Airflow 3.1 puts ids into it as they are, so that a plus is a plus there, not a blank.
+        A plus is a plus, not a blank: Airflow 3.1 puts ids into the query as they are.
 
         :raises ValueError: where it is malformed; the message names the part
         """

@@ -41,7 +41,7 @@ document.addEventListener("click", (event) => {
   if (!link || !airflow) return;
   event.preventDefault();
   const outside = airflow.createElement("a");
-  outside.href = link.href;
+  outside.href = new URL(link.getAttribute("href"), window.location.href).href;
   if (link.target === "_blank") {
     outside.target = "_blank";
     outside.rel = "noopener noreferrer";
@@ -51,19 +51,36 @@ document.addEventListener("click", (event) => {
   outside.remove();
 });
 
+// --- the notebook's frame: it runs no script, so the theme and the cell to scroll to are in its URL ---
+
+function fillFrame() {
+  const frame = document.querySelector("iframe[data-src]");
+  if (!frame) return;
+  const url = `${frame.dataset.src}&theme=${document.documentElement.dataset.theme}${frame.dataset.fragment}`;
+  if (frame.getAttribute("src") !== url) frame.src = url;
+}
+
+document.addEventListener("theme", fillFrame);
+fillFrame();
+
 // --- refresh: parts of the page that carry `data-refresh` are exchanged where they changed, and only those ---
 
+function isSame(part, other) {
+  const key = part.dataset.key; // of a part that this script changes
+  return key === undefined ? part.outerHTML === other.outerHTML : key === other.dataset.key;
+}
+
 async function refresh() {
-  const answer = await fetch(window.location.href, { headers: { "X-Refresh": "1" } });
+  const answer = await fetch(window.location.href);
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of document.querySelectorAll("[data-refresh]")) {
     const other = fresh.getElementById(part.id);
     // What a person is just using stays as it is.
-    if (!other || part.contains(document.activeElement) || part.outerHTML === other.outerHTML) continue;
+    if (!other || part.contains(document.activeElement) || isSame(part, other)) continue;
     part.replaceWith(document.adoptNode(other));
   }
-  document.dispatchEvent(new CustomEvent("refreshed"));
+  fillFrame();
 }
 
 function refreshLater() {

@@ -1,0 +1,48 @@
+"""Pages from templates, and the headers that all answers have."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from airflow_provider_nbjob.plugins.notebook_jobs.timeline import duration_text
+
+# Nothing is loaded from another host, and nothing runs that is written into a page.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+        " frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-store",
+}
+
+_templates = Environment(
+    loader=PackageLoader("airflow_provider_nbjob.plugins.notebook_jobs"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+
+
+def page(template: str, request: Request, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page from a template; `base` is the URL path of this application, with a closing slash."""
+    base = f"{request.scope.get('root_path', '')}/"
+    return HTMLResponse(_templates.get_template(template).render(base=base, **values), status_code=status)
+
+
+def _age(moment: datetime) -> str:
+    """How long ago, for a person."""
+    return f"{duration_text((datetime.now(timezone.utc) - moment).total_seconds())} ago"
+
+
+_templates.filters["duration"] = duration_text
+_templates.filters["age"] = _age
+_templates.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -1,0 +1,67 @@
+"""The steps of a job in time, as they are drawn and written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from airflow_provider_nbjob.plugins.notebook_jobs.job_view import JobView
+
+WIDTH = 1000.0  # of the drawing, in its own units
+LEAST = 6.0  # of a step that took next to no time
+
+
+@dataclass(frozen=True)
+class Step:
+    """A state that the job was in.
+
+    :param state: its API name; ``SUBMITTED`` for the time before the first state was seen
+    :param end: of the step; None where it is the last: the job is in this state, or ended with it
+    :param x: left edge in the drawing, `width` likewise
+    """
+
+    state: str
+    begin: datetime
+    end: datetime | None
+    x: float = 0.0
+    width: float = 0.0
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took."""
+        return (self.end - self.begin).total_seconds() if self.end else None
+
+
+def steps_of(view: JobView, now: datetime) -> list[Step]:
+    """The steps of a job, from its submit; empty where nothing is known of them."""
+    seen = [(str(state), datetime.fromtimestamp(since, timezone.utc)) for state, since in view.steps.seen]
+    begins = [("SUBMITTED", view.created), *seen] if view.created else seen
+    ends: list[datetime | None] = [begin for _, begin in begins[1:]]
+    if begins:
+        ends.append(now if view.is_active else None)
+    steps = [Step(state, begin, end) for (state, begin), end in zip(begins, ends, strict=True)]
+    return _drawn(steps)
+
+
+def _drawn(steps: list[Step]) -> list[Step]:
+    lengths = [max(0.0, step.seconds or 0.0) for step in steps]
+    room = WIDTH - LEAST * len(steps)
+    total = sum(lengths) or 1.0
+    drawn, x = [], 0.0
+    for step, length in zip(steps, lengths, strict=True):
+        width = LEAST + room * length / total
+        drawn.append(Step(step.state, step.begin, step.end, round(x, 1), round(width, 1)))
+        x += width
+    return drawn
+
+
+def duration_text(seconds: float | None) -> str:
+    """A duration for a person: ``"4 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``, ``"3 d 2 h"``; empty for none."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    units = (("d", whole // 86400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
+    first = next(index for index, (_, value) in enumerate(units) if value)
+    return " ".join(f"{value} {name}" for name, value in units[first : first + 2] if value)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from airflow_provider_nbjob.plugins.notebook_jobs.bounded import Bounded, TookTooLong
+
+
+def test_what_a_function_returns_and_raises_comes_back():
+    async def scene():
+        bounded = Bounded(seconds=5, threads=2)
+        assert await bounded.run(lambda a, b: a + b, 1, 2) == 3
+        with pytest.raises(KeyError):
+            await bounded.run({}.__getitem__, "x")
+        with pytest.raises(TimeoutError, match="a socket's"):
+            await bounded.run(raises, TimeoutError("a socket's"))
+
+    def raises(error):
+        raise error
+
+    asyncio.run(scene())
+
+
+def test_nobody_waits_for_one_that_hangs_and_no_more_begin_than_threads():
+    release = threading.Event()
+
+    async def scene():
+        bounded = Bounded(seconds=0.2, threads=2)
+        started = time.monotonic()
+        hanging = [bounded.run(release.wait, 30) for _ in range(2)]
+        refused = bounded.run(len, "abc")
+        answers = await asyncio.gather(*hanging, refused, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [TookTooLong] * 3
+        assert "0.2 s" in str(answers[0])
+        assert "Too many" in str(answers[2])
+        assert time.monotonic() - started < 5
+        release.set()
+        for _ in range(100):
+            try:
+                assert await bounded.run(len, "abc") == 3
+                return
+            except TookTooLong:
+                await asyncio.sleep(0.02)
+        raise AssertionError("the threads never came back")
+
+    asyncio.run(scene())
+
+
+def test_the_event_loop_goes_on_meanwhile():
+    async def scene():
+        waiting = asyncio.ensure_future(Bounded(seconds=5, threads=1).run(time.sleep, 0.3))
+        ticks = 0
+        while not waiting.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert ticks > 5
+
+    asyncio.run(scene())
