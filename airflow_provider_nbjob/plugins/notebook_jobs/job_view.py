@@ -125,12 +125,31 @@ def make_hook(task: TaskData) -> NotebookExecutionJobHook:
     )
 
 
+def recorded_view(task: TaskData) -> JobView:
+    """What the task's record alone tells of the picked try's job."""
+    record = task.picked_record
+    if record is None:
+        return JobView()
+    name = JobName.parse(str(record["name"]))
+    cell = record.get("failed_cell")
+    return JobView(
+        name=JobName(str(record.get("project_id") or name.project), name.location, name.job_id),
+        state=JobState(record["job_state"]) if record.get("job_state") else None,
+        message=str((record.get("status") or {}).get("message") or ""),
+        steps=JobSteps.from_xcom(record.get("states")),
+        created=_time(record.get("create_time")),
+        output_uri=record.get("output_notebook_uri"),
+        outcome=Outcome(cell["number"], f"{cell['ename']}: {cell['evalue']}") if cell else Outcome(),
+        parameters=_parameters(task),
+    )
+
+
 def view_of(task: TaskData, outcomes: Outcomes) -> JobView:
     """The job of the picked try.
 
     Where the API or the bucket does not answer, the view says so and has what is known all the same.
     """
-    recorded = _recorded(task)
+    recorded = recorded_view(task)
     if not set(WAY) <= set(task.fields):
         return replace(recorded, problem="Airflow no longer has the arguments of this task, so nobody can be asked.")
     try:
@@ -233,25 +252,6 @@ class Outcomes:
         content = read(hook, stored)
         self._newest = stored, content
         return read_executed(BytesIO(content))
-
-
-def _recorded(task: TaskData) -> JobView:
-    """The view that the task's record alone gives."""
-    record = task.picked_record
-    if record is None:
-        return JobView()
-    name = JobName.parse(str(record["name"]))
-    cell = record.get("failed_cell")
-    return JobView(
-        name=JobName(str(record.get("project_id") or name.project), name.location, name.job_id),
-        state=JobState(record["job_state"]) if record.get("job_state") else None,
-        message=str((record.get("status") or {}).get("message") or ""),
-        steps=JobSteps.from_xcom(record.get("states")),
-        created=_time(record.get("create_time")),
-        output_uri=record.get("output_notebook_uri"),
-        outcome=Outcome(cell["number"], f"{cell['ename']}: {cell['evalue']}") if cell else Outcome(),
-        parameters=_parameters(task),
-    )
 
 
 def _seen(recorded: JobView, job: Any, task: TaskData) -> JobView:

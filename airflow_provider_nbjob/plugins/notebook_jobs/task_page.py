@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -15,10 +16,10 @@ from airflow_provider_nbjob.exceptions import JobLost, NotebookExecutionJobError
 from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableTask, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounded, TookTooLong
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import (
-    JobView,
     Outcomes,
     find_job,
     make_hook,
+    recorded_view,
     source_of,
     view_of,
 )
@@ -57,7 +58,7 @@ async def task_tab(request: Request, ref: ReadableTask) -> Response:
     try:
         view = await _google.run(view_of, task, _outcomes)
     except TookTooLong as error:
-        view = JobView(problem=str(error))
+        view = replace(recorded_view(task), problem=str(error))
     now = datetime.now(timezone.utc)
     return page(
         "task.html",
