@@ -79,16 +79,19 @@ class _PerProcess:
         return (os.getpid(), hook.gcp_conn_id, tuple(account.strip() for account in accounts), *args)
 
 
+def _plaintext_channel(endpoint: Endpoint) -> Any:
+    import grpc
+
+    # Channels to one address share their connections, so that a new client would go on with a dead one.
+    return grpc.insecure_channel(endpoint.address, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
 @_PerProcess
 def notebook_service_client(hook: GoogleBaseHook, endpoint: Endpoint) -> NotebookServiceClient:
     """The client of `NotebookService` at an endpoint, over gRPC."""
     if endpoint.is_plaintext:
-        import grpc
-
         hook.log.info("Talking to the API at %s in plaintext, without credentials", endpoint.address)
-        # Channels to one address share their connections, so that a new client would go on with a dead one.
-        channel = grpc.insecure_channel(endpoint.address, options=[("grpc.use_local_subchannel_pool", 1)])
-        return NotebookServiceClient(transport=NotebookServiceGrpcTransport(channel=channel))
+        return NotebookServiceClient(transport=NotebookServiceGrpcTransport(channel=_plaintext_channel(endpoint)))
     return NotebookServiceClient(
         credentials=hook.get_credentials(),
         client_info=CLIENT_INFO,
@@ -116,7 +119,5 @@ def dataform_client(hook: GoogleBaseHook, endpoint: Endpoint) -> Any:
     from google.cloud.dataform_v1.services.dataform.transports import DataformGrpcTransport
 
     if endpoint.is_plaintext:
-        import grpc
-
-        return DataformClient(transport=DataformGrpcTransport(channel=grpc.insecure_channel(endpoint.address)))
+        return DataformClient(transport=DataformGrpcTransport(channel=_plaintext_channel(endpoint)))
     return DataformClient(credentials=hook.get_credentials(), client_info=CLIENT_INFO)
