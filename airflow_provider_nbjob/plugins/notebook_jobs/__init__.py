@@ -10,6 +10,8 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+URL_PREFIX = "/notebook-jobs"
+
 
 async def app_on_demand(scope: Any, receive: Any, send: Any) -> None:
     """The ASGI application, imported when it is first asked."""
@@ -26,7 +28,7 @@ class NotebookJobsPlugin(AirflowPlugin):
     """
 
     name = "notebook_jobs"
-    fastapi_apps = [{"app": app_on_demand, "url_prefix": "/notebook-jobs", "name": "Notebook jobs"}]
+    fastapi_apps = [{"app": app_on_demand, "url_prefix": URL_PREFIX, "name": "Notebook jobs"}]
     external_views = [
         {
             "name": "Notebook",

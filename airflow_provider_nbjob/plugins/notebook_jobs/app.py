@@ -9,13 +9,17 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, Response
 
-from airflow_provider_nbjob.plugins.notebook_jobs import task_page
+from airflow_provider_nbjob.plugins.notebook_jobs import jobs_page, task_page
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import HEADERS, page
 
-STATIC = {"notebook-jobs.css": "text/css", "notebook-jobs.js": "text/javascript"}
+STATIC = {
+    **dict.fromkeys(("notebook-jobs.css", "jobs.css", "task.css"), "text/css"),
+    "notebook-jobs.js": "text/javascript",
+}
 FOLDER = Path(__file__).parent / "static"
 
 app = FastAPI(title="Notebook jobs", openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(get_user)])
+app.include_router(jobs_page.router)
 app.include_router(task_page.router)
 
 
@@ -36,7 +40,7 @@ async def tell(request: Request, error: HTTPException) -> Response:
 
 @app.get("/static/{name}")
 def static(name: str) -> Response:
-    """The style sheet and the script."""
+    """The style sheets and the script."""
     if name not in STATIC:
         raise HTTPException(404, "There is no such file.")
     return FileResponse(FOLDER / name, media_type=STATIC[name], headers={"Cache-Control": "private, no-cache"})

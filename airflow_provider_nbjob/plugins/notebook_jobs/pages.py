@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from airflow_provider_nbjob.plugins.notebook_jobs.timeline import duration_text
+from airflow_provider_nbjob.plugins.notebook_jobs.durations import age_text, duration_text
 
 # Nothing is loaded from another host, and nothing runs that is written into a page.
 HEADERS = {
@@ -38,11 +38,6 @@ def page(template: str, request: Request, *, status: int = 200, **values: Any) -
     return HTMLResponse(_templates.get_template(template).render(base=base, **values), status_code=status)
 
 
-def _age(moment: datetime) -> str:
-    """How long ago, for a person."""
-    return f"{duration_text((datetime.now(timezone.utc) - moment).total_seconds())} ago"
-
-
 _templates.filters["duration"] = duration_text
-_templates.filters["age"] = _age
+_templates.filters["age"] = lambda moment: age_text((datetime.now(timezone.utc) - moment).total_seconds())
 _templates.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str)

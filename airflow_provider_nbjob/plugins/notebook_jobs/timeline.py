@@ -53,15 +53,3 @@ def _drawn(steps: list[Step]) -> list[Step]:
         drawn.append(Step(step.state, step.begin, step.end, round(x, 1), round(width, 1)))
         x += width
     return drawn
-
-
-def duration_text(seconds: float | None) -> str:
-    """A duration for a person: ``"4 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``, ``"3 d 2 h"``; empty for none."""
-    if seconds is None:
-        return ""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    units = (("d", whole // 86400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
-    first = next(index for index, (_, value) in enumerate(units) if value)
-    return " ".join(f"{value} {name}" for name, value in units[first : first + 2] if value)

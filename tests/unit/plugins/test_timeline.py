@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_nbjob.job import JobState
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import JobView
-from airflow_provider_nbjob.plugins.notebook_jobs.timeline import LEAST, WIDTH, duration_text, steps_of
+from airflow_provider_nbjob.plugins.notebook_jobs.timeline import LEAST, WIDTH, steps_of
 from airflow_provider_nbjob.record import JobSteps
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -43,21 +43,3 @@ def test_nothing_known_is_no_steps():
 def test_clocks_that_disagree_draw_nothing_backwards():
     steps = steps_of(view(("RUNNING", -5), ("FAILED", 10)), START)
     assert all(step.width >= LEAST for step in steps)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, ""),
-        (-3, "0 s"),
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (200, "3 min 20 s"),
-        (7500, "2 h 5 min"),
-        (3605, "1 h"),
-        (86400 * 3 + 7200, "3 d 2 h"),
-    ],
-)
-def test_durations_for_a_person(seconds, text):
-    assert duration_text(seconds) == text

@@ -70,15 +70,31 @@ function isSame(part, other) {
   return key === undefined ? part.outerHTML === other.outerHTML : key === other.dataset.key;
 }
 
+function hasSelection(part) {
+  const selection = window.getSelection();
+  return !selection.isCollapsed && selection.containsNode(part, true);
+}
+
+// The element of a fresh part that has the id of this one, or is a link to the same place.
+function counterpart(element, part) {
+  const href = element.getAttribute("href");
+  const same = (other) => (element.id ? other.id === element.id : href && other.getAttribute("href") === href);
+  return [part, ...part.querySelectorAll(element.id ? "[id]" : "[href]")].find(same);
+}
+
 async function refresh() {
   const answer = await fetch(window.location.href);
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of document.querySelectorAll("[data-refresh]")) {
     const other = fresh.getElementById(part.id);
-    // What a person is just using stays as it is.
-    if (!other || part.contains(document.activeElement) || isSame(part, other)) continue;
+    if (!other || isSame(part, other) || hasSelection(part)) continue;
+    const focused = part.contains(document.activeElement) ? document.activeElement : null;
+    const again = focused && counterpart(focused, other);
+    // What a person is just using stays, or stays as it is.
+    if (focused && !again) continue;
     part.replaceWith(document.adoptNode(other));
+    again?.focus({ preventScroll: true });
   }
   fillFrame();
 }

@@ -1,0 +1,118 @@
+"""Small charts of the last runs of a task: how long each took and how it ended, and what stands out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+
+from airflow_provider_nbjob.plugins.notebook_jobs.durations import duration_text
+from airflow_provider_nbjob.plugins.notebook_jobs.listing import JobRow
+
+BAR, STEP = 9, 12  # width of a bar, and from one to the next; user units, which are CSS pixels
+MARK, PLOT = 9, 40  # heights: of the room for marks above the bars, and of the longest bar
+SLOW = 2  # times the median
+ENOUGH = 3  # ended runs, from which on a median says something
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One run. Lengths are in user units, from the top left.
+
+    :param label: all that the bar shows, in words
+    """
+
+    run: JobRow
+    x: int
+    y: float
+    height: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The last runs of a task, oldest first.
+
+    :param median: seconds, of the ended ones; `None` where none has ended
+    :param median_y: where its line is
+    :param notes: what stands out, with its numbers; by ``slow`` and ``flaky``
+    """
+
+    dag_id: str
+    task_id: str
+    bars: Sequence[Bar]
+    failed: int
+    median: float | None
+    median_y: float
+    notes: Mapping[str, str]
+
+    @property
+    def width(self) -> int:
+        """Of all bars."""
+        return max(1, len(self.bars)) * STEP
+
+    @property
+    def height(self) -> int:
+        """Of marks and bars."""
+        return MARK + PLOT
+
+    @property
+    def summary(self) -> str:
+        """The chart in one line."""
+        number = len(self.bars)
+        runs = "1 run" if number == 1 else f"{number} runs"
+        parts = [f"{self.failed} of {runs} failed" if self.failed else runs]
+        if self.median is not None:
+            parts.append(f"median {duration_text(self.median)}")
+        return ", ".join(parts)
+
+
+def charts_of(runs: Mapping[tuple[str, str], Sequence[JobRow]], now: datetime) -> list[Chart]:
+    """A chart for each task, those first where something stands out.
+
+    :param runs: of each task, by the ids of DAG and task, oldest first
+    :param now: UTC; what goes on has taken until then
+    """
+    charts = [_chart(task, of_task, now) for task, of_task in runs.items()]
+    return sorted(charts, key=lambda chart: (-len(chart.notes), chart.dag_id, chart.task_id))
+
+
+def _chart(task: tuple[str, str], runs: Sequence[JobRow], now: datetime) -> Chart:
+    took = [run.seconds(now) or 0.0 for run in runs]
+    over = [seconds for run, seconds in zip(runs, took, strict=True) if run.ended]
+    middle = median(over) if over else None
+    longest = max(took, default=0) or 1.0
+    bars = []
+    for number, (run, seconds) in enumerate(zip(runs, took, strict=True)):
+        height = max(2.0, round(PLOT * seconds / longest, 1))  # the shortest is seen, too
+        y = round(MARK + PLOT - height, 1)
+        bars.append(Bar(run, x=number * STEP + 1, y=y, height=height, label=_label(run, now)))
+    return Chart(
+        *task,
+        bars=bars,
+        failed=sum(run.has_failed for run in runs),
+        median=middle,
+        median_y=round(MARK + PLOT * (1 - (middle or 0) / longest), 1),
+        notes=_notes(runs, took, middle if len(over) >= ENOUGH else None),
+    )
+
+
+def _notes(runs: Sequence[JobRow], took: Sequence[float], middle: float | None) -> dict[str, str]:
+    notes = {}
+    if middle is not None and took[-1] > SLOW * middle:
+        so_far = " so far" if runs[-1].goes_on else ""
+        notes["slow"] = f"the last took {duration_text(took[-1])}{so_far}, the median is {duration_text(middle)}"
+    failed = sum(run.has_failed for run in runs)
+    if failed and any(run.state == "JOB_STATE_SUCCEEDED" and not run.has_failed for run in runs):
+        notes["flaky"] = f"{failed} of {len(runs)} failed"
+    return notes
+
+
+def _label(run: JobRow, now: datetime) -> str:
+    state = run.state.removeprefix("JOB_STATE_").replace("_", " ").lower()
+    told = f"{state}, the task failed" if run.has_failed and state != "failed" else state
+    seconds = run.seconds(now)
+    took = "duration not known" if seconds is None else duration_text(seconds)
+    mapped = "" if run.task.map_index < 0 else f" [{run.rendered_map_index or run.task.map_index}]"
+    return f"run {run.task.run_id}{mapped}, try {run.task.try_number}, {told}, {took}"

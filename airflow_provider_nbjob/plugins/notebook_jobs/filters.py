@@ -1,0 +1,130 @@
+"""What a person asks the page of the jobs for, read from the query of its address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Any
+from urllib.parse import urlencode
+
+TEXT_MAX = 250  # characters, as many as an id of Airflow's has
+ACTIVE = "ACTIVE"
+UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs are asked for; a part that is `None` filters nothing.
+
+    :param dag_id: of exactly this DAG
+    :param task_id: of exactly this task
+    :param state: a state of the API's (``JOB_STATE_FAILED``), `ACTIVE`, or `UNKNOWN`
+    :param text: what an id, the job's name or the rendered map index contains, in upper or lower case
+    :param since: started then or later, UTC
+    :param until: started before then, UTC
+    :param page: from 1; one after the last is the last
+    """
+
+    dag_id: str | None = None
+    task_id: str | None = None
+    state: str | None = None
+    text: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    page: int = 1
+
+    @classmethod
+    def parse(cls, pairs: Iterable[tuple[str, str]]) -> JobFilter:
+        """Read it from the names and values of a query; an empty value is as none, and names of others are ignored.
+
+        A moment is a date, or a date and a time (``2026-01-31T08:00``), which is UTC unless it says otherwise. A date
+        in ``until`` counts to its end.
+
+        :raises ValueError: where a value breaks a rule; the message names the field, the value and the rule
+        """
+        values: dict[str, Any] = {}
+        for name, value in pairs:
+            value = value.strip()
+            if not value or name not in _READ:
+                continue
+            if name in values:
+                raise ValueError(f"{name}: given twice.")
+            values[name] = _READ[name](name, value)
+        return cls(**values)
+
+    def query(self, **changes: Any) -> str:
+        """The query that `parse` reads, with some parts changed; the page is the first unless it is among those."""
+        changed = replace(self, **{"page": 1, **changes})
+        parts = {part.name: getattr(changed, part.name) for part in fields(self)}
+        return urlencode(
+            {
+                name: field_text(value) if isinstance(value, datetime) else value
+                for name, value in parts.items()
+                if value is not None and (name, value) != ("page", 1)
+            }
+        )
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether anything but the page is asked for."""
+        return replace(self, page=1) != JobFilter()
+
+
+def field_text(moment: datetime) -> str:
+    """A moment as an input field for one holds it, in UTC."""
+    return moment.replace(tzinfo=None, microsecond=0).isoformat(timespec="seconds" if moment.second else "minutes")
+
+
+def _text(name: str, value: str) -> str:
+    if len(value) > TEXT_MAX or "\0" in value:
+        raise _wrong(name, value, f"must have at most {TEXT_MAX} characters, none of them NUL")
+    return value
+
+
+def _state(name: str, value: str) -> str:
+    if value not in (ACTIVE, UNKNOWN) and not (value.startswith("JOB_STATE_") and "\0" not in value):
+        raise _wrong(name, value, f"must be {ACTIVE}, {UNKNOWN}, or the name of a state, such as JOB_STATE_FAILED")
+    return _text(name, value)
+
+
+def _page(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) < 10) or int(value) < 1:
+        raise _wrong(name, value, "must be a whole number from 1 on, of at most 9 digits")
+    return int(value)
+
+
+def _since(name: str, value: str) -> datetime:
+    return _moment(name, value, whole_days=0)
+
+
+def _until(name: str, value: str) -> datetime:
+    return _moment(name, value, whole_days=1)
+
+
+def _moment(name: str, value: str, *, whole_days: int) -> datetime:
+    try:
+        if len(value) <= len("2026-01-31"):
+            day = date.fromisoformat(value) + timedelta(days=whole_days)
+            return datetime.combine(day, time(), timezone.utc)
+        # Python 3.10 does not read the Z
+        moment = datetime.fromisoformat(f"{value[:-1]}+00:00" if value[-1] in "Zz" else value)
+        return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):
+        raise _wrong(name, value, "must be a date or a moment, as 2026-01-31 or 2026-01-31T08:00") from None
+
+
+def _wrong(name: str, value: str, rule: str) -> ValueError:
+    shown = value if len(value) <= 100 else f"{value[:100]}..."
+    return ValueError(f"{name}: {shown!r} {rule}.")
+
+
+_READ = {
+    "dag_id": _text,
+    "task_id": _text,
+    "state": _state,
+    "text": _text,
+    "since": _since,
+    "until": _until,
+    "page": _page,
+}

@@ -1,0 +1,57 @@
+"""The page of all jobs that a person may see."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from urllib.parse import quote
+
+from airflow.utils.session import create_session
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse
+
+from airflow_provider_nbjob.plugins.notebook_jobs import URL_PREFIX
+from airflow_provider_nbjob.plugins.notebook_jobs.access import NOT_MAPPED, ReadableDagIds, TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.charts import charts_of
+from airflow_provider_nbjob.plugins.notebook_jobs.durations import age_text
+from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter, field_text
+from airflow_provider_nbjob.plugins.notebook_jobs.listing import CHART_RUNS, list_jobs
+from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
+
+SOON, LATER = 10, 30  # seconds to the next look, where a job of the page goes on and where none does
+
+router = APIRouter()
+
+
+@router.get("/")
+def jobs(request: Request, dag_ids: ReadableDagIds) -> HTMLResponse:
+    """The page; its query is that of `JobFilter`."""
+    try:
+        wanted = JobFilter.parse(request.query_params.multi_items())
+    except ValueError as error:
+        raise HTTPException(400, str(error)) from None
+    with create_session(scoped=False) as session:
+        listing = list_jobs(session, dag_ids, wanted)
+    now = datetime.now(timezone.utc)
+    airflow_base = request.scope.get("root_path", "").removesuffix(URL_PREFIX)
+    return page(
+        "jobs.html",
+        request,
+        title="Notebook jobs",
+        wanted=wanted,
+        listing=listing,
+        charts=charts_of(listing.runs, now),
+        chart_runs=CHART_RUNS,
+        now=now,
+        field_text=field_text,
+        age=lambda moment: age_text((now - moment).total_seconds()),
+        in_airflow=lambda task: airflow_base + path_in_airflow(task),
+        refresh_seconds=SOON if any(row.goes_on for row in listing.rows) else LATER,
+    )
+
+
+def path_in_airflow(task: TaskRef) -> str:
+    """The page of a try in Airflow's own UI, below its base URL."""
+    dag, run, name = (quote(part, safe="") for part in (task.dag_id, task.run_id, task.task_id))
+    mapped = "" if task.map_index == NOT_MAPPED else f"/mapped/{task.map_index}"
+    shown = f"?try_number={task.try_number}" if task.try_number else ""
+    return f"/dags/{dag}/runs/{run}/tasks/{name}{mapped}{shown}"
