@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 # On a terminal uv shows its progress; in a log its list of packages would hide everything else.
 QUIETLY := $(shell test -t 2 || echo --quiet)
 
-.PHONY: help demo test lint unit integration system test-faults bench constraints clean
+.PHONY: help demo ui test lint unit integration system test-faults bench constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/installed  ## run an example DAG on the emulator; NOTEBOOK=failing.ipynb for one that fails
 	@$(BIN)/python scripts/demo.py $(NOTEBOOK)
+
+ui: $(VENV)/installed  ## an Airflow to look at in a browser, with finished example runs, until Ctrl-C; UI='--port 9000'
+	@$(BIN)/python scripts/ui.py $(UI)
 
 test: lint unit integration system  ## run all checks and all tests
 
@@ -55,4 +58,4 @@ constraints: $(VENV)/installed  ## resolve constraints.txt anew
 		--no-emit-index-url --no-annotate --no-header --upgrade --output-file constraints.txt
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .demo tests/output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .demo .ui tests/output .pytest_cache .mypy_cache .ruff_cache

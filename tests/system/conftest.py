@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +27,12 @@ def idle_airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFac
     idle = Airflow(tmp_path_factory.mktemp("idle") / "home", CHECKOUT / "example_dags", emulator.exports)
     idle.command("db", "migrate")
     return idle
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the scripts need, so that tests of them leave the checkout's own `.demo/` and `.ui/` alone."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for folder in ("scripts", "example_dags"):
+        shutil.copytree(CHECKOUT / folder, copy / folder)
+    return copy

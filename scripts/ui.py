@@ -1,0 +1,246 @@
+"""`make ui`: an Airflow to look at, with finished runs of the example DAGs on the emulator, with no cloud at all.
+
+Prints the address, the user and the password, and runs until Ctrl-C; then, and on any failure, it stops what it
+started. Everything it writes is below `.ui/` of the checkout; each start begins afresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import httpx
+from processes import BUCKET, CHECKOUT, Processes, airflow_environment, migrate, read_exports, say, start_emulator
+
+UI = CHECKOUT / ".ui"
+PORT = 8080
+USER = "admin"
+COMPONENTS = {
+    "api-server": ["--host", "127.0.0.1", "--workers", "1"],
+    # Airflow's servers of logs would listen on all interfaces; on one machine the files are read without them.
+    "scheduler": ["--skip-serve-logs"],
+    "dag-processor": [],
+    "triggerer": ["--skip-serve-logs"],
+}
+# Of a task's states, those that say more than that Airflow is about to do something.
+SHOWN = ("running", "deferred", "up_for_retry", "success", "failed", "upstream_failed")
+
+
+class Run(NamedTuple):
+    """A run of an example DAG, and what is to come of it."""
+
+    dag_id: str
+    run_id: str
+    task: str
+    conf: dict[str, str]
+    state: str
+
+
+RUNS = (
+    Run("example_notebook_job", "daily_report", "run_notebook", {}, "success"),
+    Run("example_notebook_job", "failing", "run_notebook", {"notebook": "failing.ipynb"}, "failed"),
+    Run("example_mapped_notebooks", "two_days", "notebooks/mapped/0", {}, "success"),
+)
+
+
+def main() -> int:
+    """Serve until interrupted; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, help=f"where Airflow listens; {PORT} if that is free, else a free one")
+    parser.add_argument("--once", action="store_true", help="stop as soon as all is there")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    lock = begin_afresh()
+    try:
+        with Processes() as processes:
+            try:
+                status = serve(processes, options.port or free_port(), options.once)
+            finally:
+                say("stopping")
+    except KeyboardInterrupt:
+        say("interrupted")
+        status = 130
+    os.close(lock)
+    return status
+
+
+def begin_afresh() -> int:
+    """Remove what an earlier start left; the lock that keeps a second one from doing so meanwhile."""
+    UI.mkdir(exist_ok=True)
+    lock = os.open(UI, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"It runs already, in {UI}") from None
+    for name in ("airflow", "emulator"):
+        shutil.rmtree(UI / name, ignore_errors=True)
+    return lock
+
+
+def free_port() -> int:
+    """The usual port of Airflow, or another one where that is taken."""
+    for port in (PORT, 0):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(listener.getsockname()[1])
+    raise SystemExit("No port is free")
+
+
+def serve(processes: Processes, port: int, once: bool) -> int:
+    """Start everything, make the runs, and serve; the exit status."""
+    started = time.monotonic()
+    address = f"http://127.0.0.1:{port}"
+    emulator = start_emulator(processes, UI)
+    environment = environment_of(address, read_exports(emulator, UI))
+    add_dataform_repository()
+    migrate(processes, environment, UI)
+    say("starting Airflow")
+    needed = {"emulator": emulator}
+    for component, arguments in COMPONENTS.items():
+        needed[component] = start(processes, component, arguments, environment)
+    # Without trust_env: a proxy of the environment does not lead to this machine.
+    with httpx.Client(base_url=address, timeout=30, trust_env=False) as api:
+        wait_until(lambda: is_healthy(api), needed, "Airflow to be healthy")
+        password = sign_in(api)
+        as_planned = make_runs(api, needed)
+    say(f"ready after {time.monotonic() - started:.0f} s")
+    show(address, password)
+    if once:
+        return 0 if as_planned else 1
+    say("Ctrl-C stops it")
+    while True:
+        time.sleep(1)
+        check(needed)
+
+
+def environment_of(address: str, exports: dict[str, str]) -> dict[str, str]:
+    """The environment of Airflow's processes."""
+    return {
+        **airflow_environment(exports, UI),
+        "AIRFLOW__API__BASE_URL": address,
+        "AIRFLOW__API__PORT": address.rpartition(":")[2],
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+    }
+
+
+def add_dataform_repository() -> None:
+    """Put the notebook where `example_notebook_sources` looks for it: for those who run that example too."""
+    repository = UI / "emulator" / "dataform" / "data-quality"
+    repository.mkdir(parents=True)
+    shutil.copy(CHECKOUT / "example_dags" / "notebooks" / "data_quality.ipynb", repository / "content.ipynb")
+
+
+def start(
+    processes: Processes, component: str, arguments: list[str], environment: dict[str, str]
+) -> subprocess.Popen[str]:
+    """Start a component of Airflow."""
+    with (UI / f"{component}.log").open("w") as log:
+        return processes.start(
+            ["airflow", component, *arguments], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def check(needed: dict[str, subprocess.Popen[str]]) -> None:
+    """End where a process has ended that should serve."""
+    for name, process in needed.items():
+        if process.poll() is not None:
+            raise SystemExit(f"{name} ended with status {process.returncode}; see {UI / name}.log")
+
+
+def wait_until(condition: Callable[[], bool], needed: dict[str, subprocess.Popen[str]], what: str) -> None:
+    """Wait for something while all that it needs lives, five minutes at most."""
+    end_time = time.monotonic() + 300
+    while not condition():
+        check(needed)
+        if time.monotonic() > end_time:
+            raise SystemExit(f"Waited five minutes for {what}; the logs are in {UI}")
+        time.sleep(1)
+
+
+# --- through Airflow's REST API ---
+
+
+def is_healthy(api: httpx.Client) -> bool:
+    """Whether all parts of Airflow work."""
+    try:
+        health = api.get("/api/v2/monitor/health").raise_for_status().json()
+    except httpx.HTTPError:
+        return False
+    return all(health[part]["status"] == "healthy" for part in ("scheduler", "triggerer", "dag_processor"))
+
+
+def sign_in(api: httpx.Client) -> str:
+    """Have `api` speak for the user; the password that Airflow made."""
+    password = str(json.loads((UI / "airflow" / "simple_auth_manager_passwords.json.generated").read_text())[USER])
+    answer = api.post("/auth/token", json={"username": USER, "password": password}).raise_for_status()
+    api.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+    return password
+
+
+def make_runs(api: httpx.Client, needed: dict[str, subprocess.Popen[str]]) -> bool:
+    """Run the examples, and show how their tasks fare; whether all ended as planned."""
+    for run in RUNS:
+        path = f"/api/v2/dags/{run.dag_id}"
+        wait_until(lambda path=path: api.get(path).is_success, needed, f"DAG {run.dag_id}")
+        say(f"running {run.dag_id} as {run.run_id}")
+        api.patch(path, json={"is_paused": False}).raise_for_status()
+        body = {"dag_run_id": run.run_id, "logical_date": None, "conf": run.conf}
+        api.post(f"{path}/dagRuns", json=body).raise_for_status()
+    shown: dict[tuple[Any, ...], str] = {}
+
+    def have_ended() -> bool:
+        show_tasks(api, shown)
+        return all(state_of(api, run) in ("success", "failed") for run in RUNS)
+
+    wait_until(have_ended, needed, "the runs to end")
+    show_tasks(api, shown)
+    others = [run for run in RUNS if state_of(api, run) != run.state]
+    for run in others:
+        say(f"NOT AS PLANNED: {run.dag_id}, {run.run_id}, did not end as {run.state}")
+    return not others
+
+
+def state_of(api: httpx.Client, run: Run) -> str:
+    """The state of a run."""
+    return str(api.get(f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}").raise_for_status().json()["state"])
+
+
+def show_tasks(api: httpx.Client, shown: dict[tuple[Any, ...], str]) -> None:
+    """Print the tasks whose state is another one than was shown."""
+    answer = api.get("/api/v2/dags/~/dagRuns/~/taskInstances").raise_for_status()
+    for ti in answer.json()["task_instances"]:
+        key = tuple(ti[part] for part in ("dag_run_id", "task_id", "map_index"))
+        if ti["state"] in SHOWN and shown.get(key) != ti["state"]:
+            shown[key] = ti["state"]
+            index = f"[{key[2]}]" if key[2] >= 0 else ""
+            print(f"   {key[0]}: {key[1]}{index} is {ti['state']}", flush=True)
+
+
+def show(address: str, password: str) -> None:
+    """Say where to look, and as whom."""
+    print(f"\n   address   {address}\n   user      {USER}\n   password  {password}\n")
+    for dag_id, run_id, task, _, _ in RUNS:
+        print(f"   {address}/dags/{dag_id}/runs/{run_id}/tasks/{task}")
+    print(f"\n   executed notebooks are below {UI / 'emulator' / 'cloudstorage' / BUCKET}\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
