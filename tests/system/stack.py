@@ -36,31 +36,44 @@ class Airflow:
     :param home: its AIRFLOW_HOME, which must not exist yet
     :param dags: its folder of DAGs
     :param exports: further variables: those that lead to the emulator, and settings
+    :param users: the role of each user, the first one an administrator; without any, everybody is one
     """
 
-    def __init__(self, home: Path, dags: Path, exports: dict[str, str]) -> None:
+    def __init__(self, home: Path, dags: Path, exports: dict[str, str], users: dict[str, str] | None = None) -> None:
         home.mkdir(parents=True)
         self.home = home
         self.port = free_port()
-        self.environment = self._environment(dags, exports)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.passwords = {user: secrets.token_hex(8) for user in users or {}}
+        self.environment = self._environment(dags, {**self._users(users or {}), **exports})
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self._api = httpx.Client(base_url=self.url, timeout=30)
+
+    def _users(self, users: dict[str, str]) -> dict[str, str]:
+        if not users:
+            return {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}
+        file = self.home / "passwords.json"
+        file.write_text(json.dumps(self.passwords))
+        return {
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(file),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in users.items()),
+        }
 
     def _environment(self, dags: Path, exports: dict[str, str]) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "PYTHONDONTWRITEBYTECODE"))}
         return {
             **kept,
             "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{self.port}",
+            "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__PARALLELISM": "4",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
@@ -93,15 +106,16 @@ class Airflow:
         assert run.returncode == 0, f"airflow {' '.join(arguments)}:\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
         return run.stdout
 
-    def start(self, component: str, name: str | None = None) -> None:
-        """Start a component, under a name of its own where there are several."""
-        options = ["--host", "127.0.0.1", "--workers", "1"] if component == "api-server" else []
-        if name:
-            options.append("--skip-serve-logs")  # the first one has the port
+    def start(self, component: str, name: str | None = None, settings: dict[str, str] | None = None) -> None:
+        """Start a component, under a name and with settings of its own where there are several."""
+        if component == "api-server":
+            options = ["--host", "127.0.0.1", "--workers", "1"]
+        else:
+            options = ["--skip-serve-logs"] if name else []  # the first one has the port
         with (self.home / f"{name or component}.log").open("ab") as log:
             self.processes[name or component] = subprocess.Popen(
                 ["airflow", component, *options],
-                env=self.environment,
+                env={**self.environment, **(settings or {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -133,11 +147,18 @@ class Airflow:
 
     # --- through the REST API ---
 
+    def token(self, user: str | None = None) -> str:
+        """The token by which the API knows a user; without users, of whom everybody is."""
+        if user is None:
+            answer = self._api.get("/auth/token")
+        else:
+            answer = self._api.post("/auth/token", json={"username": user, "password": self.passwords[user]})
+        return str(answer.raise_for_status().json()["access_token"])
+
     def request(self, method: str, path: str, **options: Any) -> Any:
         """Send a request as an administrator, and return the JSON of the answer."""
         if "authorization" not in self._api.headers:
-            token = self._api.get("/auth/token").raise_for_status().json()["access_token"]
-            self._api.headers["authorization"] = f"Bearer {token}"
+            self._api.headers["authorization"] = f"Bearer {self.token(next(iter(self.passwords), None))}"
         answer = self._api.request(method, f"/api/v2/{path}", **options)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None

@@ -1,0 +1,122 @@
+"""An Airflow with users, the runs that the tests look at, and a browser to look at them with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.browser import chromium
+from tests.conftest import CHECKOUT, EmulatorProcess, wait_until
+from tests.system import auth_manager
+from tests.system.stack import Airflow, free_port
+from tests.system.ui.airflow_ui import AirflowUI
+
+USERS = {"admin": "admin", "viewer": "viewer"}  # of whom the viewer may see no DAG `private_...`
+# The characters that a URL needs encoded. Not `%`, `/` and `?`: with them Airflow does not find the run itself.
+ODD_RUN_ID = "odd+run: a&b=c é"
+FINISHED = {
+    "report": ("report", "a_success", "success"),
+    "odd": ("report", ODD_RUN_ID, "success"),
+    "private": ("private_report", "a_secret", "success"),
+    "failing": ("failing", "a_failure", "failed"),
+    "mapped": ("mapped", "three", "failed"),
+    "retried": ("retried", "two_tries", "success"),
+    "another": ("another", "no_notebook", "success"),
+}
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
+    """An emulator that nobody else uses, so that its list of jobs is known."""
+    data_dir = tmp_path_factory.mktemp("ui_emulator") / "data"
+    with EmulatorProcess(
+        data_dir, "--max-concurrent", "4", "--cleanup-delay", "0.2", "--bucket", "ui-tests"
+    ) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """An Airflow to sign in to, with the DAGs beside this file."""
+    settings = {
+        "AIRFLOW__CORE__AUTH_MANAGER": auth_manager.NAME,
+        "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN": "^.+$",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
+    }
+    home = tmp_path_factory.mktemp("ui_airflow") / "home"
+    dags = Path(__file__).parent / "dags"
+    with Airflow(home, dags, {**settings, **emulator.exports}, users=USERS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def prefixed_url(airflow: Airflow) -> str:
+    """The same Airflow below a path, as behind a proxy: one more API server, on the same database."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/below"
+    airflow.start("api-server", "api-server-below", {"AIRFLOW__API__BASE_URL": url, "AIRFLOW__API__PORT": str(port)})
+
+    def serves() -> bool:
+        try:
+            return httpx.get(f"{url}/api/v2/version").is_success
+        except httpx.TransportError:
+            return False
+
+    wait_until(serves, timeout=90, what="an API server below a path", interval=1)
+    return url
+
+
+@pytest.fixture(scope="session")
+def finished(airflow: Airflow) -> dict[str, tuple[str, str]]:
+    """The DAG and the run of each of FINISHED, after all of them have ended."""
+    for dag_id, run_id, _ in FINISHED.values():
+        airflow.trigger(dag_id, dag_run_id=run_id)
+    for dag_id, run_id, state in FINISHED.values():
+        assert airflow.wait_for_run(dag_id, run_id, timeout=300) == state, (dag_id, run_id)
+    return {name: (dag_id, run_id) for name, (dag_id, run_id, _) in FINISHED.items()}
+
+
+@pytest.fixture
+def waiting(airflow: Airflow, emulator: EmulatorProcess, tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The run of a notebook that runs, of the DAG `waiting`, and what has it go on to its end."""
+    gate = tmp_path / "gate"
+    run_id = airflow.trigger("waiting", {"gate": str(gate)})
+
+    def runs() -> bool:
+        return any(job["jobState"] == "JOB_STATE_RUNNING" for job in emulator.jobs() if run_id in job["displayName"])
+
+    try:
+        wait_until(runs, timeout=90, what="a notebook that runs")
+        yield run_id, gate.touch
+    finally:
+        gate.touch()
+        airflow.wait_for_run("waiting", run_id)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _airflow_ui(airflow: Airflow, browser: Browser) -> AirflowUI:
+    return AirflowUI(browser, airflow.url, airflow.passwords)
+
+
+@pytest.fixture
+def airflow_ui(_airflow_ui: AirflowUI) -> Iterator[AirflowUI]:
+    """Airflow's pages, for whoever `airflow_ui.new_page(user, theme)` names."""
+    yield _airflow_ui
+    _airflow_ui.close()
+
+
+@pytest.fixture
+def page(airflow_ui: AirflowUI) -> Page:
+    """A page that the administrator opened."""
+    return airflow_ui.new_page("admin")

@@ -1,0 +1,100 @@
+"""What the tests of the UI look at: DAGs whose notebooks succeed, fail, are mapped, retried, or wait."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG
+
+from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
+
+PARAMETERS = "day = '2000-01-01'\nn = 0\ntry_number = 1\ngate = ''"
+TITLE = "# Orders of a day\n\nDrawn, counted, and **handed on**."
+PLOT = """
+import matplotlib.pyplot as plt
+figure, axes = plt.subplots(figsize=(4, 2))
+axes.plot([1, 3, 2, 5])
+axes.set_title(f"orders of {day}")
+plt.show()
+"""
+TABLE = """
+import pandas as pd
+orders = pd.DataFrame({"region": ["north", "south"], "revenue": [1200.5, 800.0]})
+orders
+"""
+RESULT = '{"day": day, "revenue": float(orders.revenue.sum())}'
+FAILURE = 'print("looking for the west")\norders.set_index("region").loc["west"]'
+ONE_FAILS = 'print(f"notebook {n}")\nassert int(n) != 1, f"notebook {n} fails as asked"'
+FIRST_TRY_FAILS = 'print(f"this is try {try_number}")\nassert int(try_number) > 1, f"try {try_number} fails as asked"'
+WAITING = """
+import pathlib, time
+print("waiting for the gate", flush=True)
+end = time.monotonic() + 240
+while not pathlib.Path(gate).exists():
+    assert time.monotonic() < end, "nobody opened the gate"
+    time.sleep(0.2)
+print("the gate is open")
+"""
+
+
+def cell(source, *tags, kind="code"):
+    code = {"outputs": [], "execution_count": None} if kind == "code" else {}
+    return {"cell_type": kind, "metadata": {"tags": list(tags)}, "source": source.strip(), **code}
+
+
+def notebook(*cells):
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return {
+        "nbformat": 4,
+        "nbformat_minor": 4,
+        "metadata": metadata,
+        "cells": [cell(TITLE, kind="markdown"), cell(PARAMETERS, "parameters"), *cells],
+    }
+
+
+def arguments(*cells, **changes):
+    return {
+        "task_id": "notebook",
+        "location": "us-central1",
+        "direct_notebook_source": notebook(*cells),
+        "notebook_runtime_template_resource_name": "template",
+        "service_account": "notebooks@example-project.iam.gserviceaccount.com",
+        "gcs_output_uri": "gs://ui-tests/runs",
+        "deferrable": True,
+        "poll_interval": 1.0,
+        "retry_delay": timedelta(seconds=1),
+        **changes,
+    }
+
+
+REPORT = arguments(
+    *(cell(PLOT), cell(TABLE), cell(RESULT, "result")), parameters={"day": "{{ dag_run.run_after | ds }}"}
+)
+
+for dag_id in ("report", "private_report"):
+    with DAG(dag_id, schedule=None):
+        CreateNotebookExecutionJobOperator(**REPORT)
+
+with DAG("failing", schedule=None):
+    CreateNotebookExecutionJobOperator(
+        **arguments(cell(PLOT), cell(TABLE), cell(FAILURE), cell("print('not reached')"))
+    )
+
+with DAG("mapped", schedule=None):
+    CreateNotebookExecutionJobOperator.partial(**arguments(cell(ONE_FAILS))).expand(
+        parameters=[{"n": n} for n in range(3)]
+    )
+
+with DAG("retried", schedule=None):
+    CreateNotebookExecutionJobOperator(
+        **arguments(cell(FIRST_TRY_FAILS), retries=1, parameters={"try_number": "{{ ti.try_number }}"})
+    )
+
+# Runs until the file exists that the run's conf names, so that a test sees it run, and then end.
+with DAG("waiting", schedule=None):
+    CreateNotebookExecutionJobOperator(**arguments(cell(WAITING), parameters={"gate": "{{ dag_run.conf['gate'] }}"}))
+
+with DAG("another", schedule=None):
+    BashOperator(task_id="shell", bash_command="echo this is no notebook")
