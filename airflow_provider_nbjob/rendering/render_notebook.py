@@ -80,12 +80,15 @@ def read_notebook(data: bytes) -> dict[str, Any]:
 
 
 def _unpacked(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj(wbits=31)
     try:
-        unpacked = zlib.decompressobj(wbits=31).decompress(data, NOTEBOOK_MAX_BYTES + 1)
+        unpacked = unpacker.decompress(data, NOTEBOOK_MAX_BYTES + 1)
     except zlib.error:
         raise Refused("Its gzip compression is broken.") from None
     if len(unpacked) > NOTEBOOK_MAX_BYTES:
         raise Refused(f"The notebook has more than {NOTEBOOK_MAX_BYTES // MIB} MiB.")
+    if not unpacker.eof:
+        raise Refused("Its gzip compression is broken.")
     return unpacked
 
 

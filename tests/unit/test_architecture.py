@@ -117,6 +117,15 @@ def test_only_hooks_and_the_emulator_import_google():
     assert importers <= {"hooks", "emulator"}
 
 
+def test_only_plugins_know_the_rendering_of_notebooks():
+    importers = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in PACKAGE.rglob("*.py")
+        if any(is_below(m, (f"{OURS}.rendering",)) for m in imports(path))
+    }
+    assert importers <= {"rendering", "plugins"}
+
+
 def test_the_check_itself_sees_a_broken_rule(tmp_path):
     path = tmp_path / "m.py"
     path.write_text("if TYPE_CHECKING:\n    import grpc\ndef f():\n    from google import auth\n")
