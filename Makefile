@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 # On a terminal uv shows its progress; in a log its list of packages would hide everything else.
 QUIETLY := $(shell test -t 2 || echo --quiet)
 
-.PHONY: help demo ui test lint unit integration system test-faults bench constraints clean
+.PHONY: help demo ui test lint unit integration system test-faults bench bench-ui constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ test-faults: $(VENV)/installed  ## the whole fault matrix, which `system` runs w
 
 bench: $(VENV)/installed  ## what a thousand deferred jobs cost, beside the Google provider's triggers (45 min; BENCH=--help)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+bench-ui: $(VENV)/installed  ## what the page of 10,000 notebook jobs costs the API server (2 min; BENCH=--help)
+	$(BIN)/python -m tests.benchmarks.listing $(BENCH)
 
 constraints: $(VENV)/installed  ## resolve constraints.txt anew
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra test --extra examples \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -114,8 +113,3 @@ _REQUIRED = {"pool": "default_pool", "pool_slots": 1, "max_tries": 3, "hostname"
 def _times(start: datetime | None, seconds: float | None) -> dict[str, Any]:
     end = start + timedelta(seconds=seconds) if start and seconds is not None else None
     return {"start_date": start, "end_date": end, "duration": seconds if end else None}
-
-
-def size_of(told: dict[str, Any]) -> int:
-    """Bytes of a record as it is stored."""
-    return len(json.dumps(told))
