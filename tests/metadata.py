@@ -74,7 +74,7 @@ class Rows:
         identity = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "map_index": map_index}
         times = _times(start, seconds)
         shown = {"try_number": try_number, "state": state, "rendered_map_index": rendered_map_index}
-        self._rows[TI].append({"id": uuid.uuid4(), **identity, **times, **shown, **_REQUIRED})
+        self._rows[TI].append({"id": _new_id(TI.c.id), **identity, **times, **shown, **_REQUIRED})
         if told is not None:
             run = self._runs.setdefault((dag_id, run_id), len(self._runs) + 1)
             # As the Execution API stores what a worker pushes: as JSON, not as a text of JSON.
@@ -96,7 +96,9 @@ class Rows:
         """A try in the history of a task instance."""
         identity = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "map_index": map_index}
         shown = {"try_number": try_number, "state": state, **_times(start, seconds)}
-        self._rows[HISTORY].append({"task_instance_id": uuid.uuid4(), **identity, **shown, **_REQUIRED})
+        self._rows[HISTORY].append(
+            {"task_instance_id": _new_id(HISTORY.c.task_instance_id), **identity, **shown, **_REQUIRED}
+        )
 
     def insert(self, connection: Connection) -> None:
         """Insert what was gathered since the last time."""
@@ -108,6 +110,10 @@ class Rows:
 
 
 _REQUIRED = {"pool": "default_pool", "pool_slots": 1, "max_tries": 3, "hostname": "", "span_status": "not_started"}
+
+
+def _new_id(column: Any) -> Any:
+    return column.type.python_type(str(uuid.uuid4()))  # a text in Airflow 3.1
 
 
 def _times(start: datetime | None, seconds: float | None) -> dict[str, Any]:

@@ -39,7 +39,13 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=30, help="requests of each kind (default: %(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        os.environ.update({"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"})
+        os.environ.update(
+            {
+                "AIRFLOW_HOME": home,
+                "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+                "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+            }
+        )
         subprocess.run(["airflow", "db", "migrate"], check=True, capture_output=True)
         fill(f"sqlite:///{home}/airflow.db", options)
         print(f"{options.jobs:,} jobs, {options.earlier:,} earlier tries, {options.others:,} other task instances\n")
