@@ -150,12 +150,17 @@ def test_has_content(html, expected):
     assert has_content(sanitized(html)) is expected
 
 
+TAGS = ("a", "img", "svg", "style", "math", "p", "td", "script", "noscript", "table", "select", "template", "textarea")
 PIECES = st.sampled_from(
-    (
-        '<a |<img |<svg |<style>|</style>|<!--|-->|<math>|<p |<td>|</|>|"|\'|`|=| href=| src="| style="| title=\'| id=x|'
-        " onerror=alert(1)|javascript:|http://a.b|data:image/png;base64,AAAA|color:red|url(|)|position:fixed|&quot;|&lt;|"
-        "&gt;|&#0;|<script>|</script>|<noscript>|<table>|<select>|<template>|<title>|<textarea>|]]>|<![CDATA[|/| |#x|\0|é"
-    ).split("|")
+    [
+        *(f"<{tag} " for tag in TAGS),
+        *(f"<{tag}>" for tag in TAGS),
+        *(f"</{tag}>" for tag in TAGS),
+        *("<!--", "-->", "]]>", "<![CDATA[", "</", ">", "/", '"', "'", "`", "=", " ", "\0", "é"),
+        *("&quot;", "&lt;", "&gt;", "&#0;", "javascript:", "http://a.b", "data:image/png;base64,AAAA", "#x"),
+        *(" href=", ' src="', ' style="', " title='", " id=x", " onerror=alert(1)"),
+        *("color:red", "url(", ")", "position:fixed", ";"),
+    ]
 )
 
 

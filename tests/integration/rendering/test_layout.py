@@ -1,0 +1,64 @@
+"""A rendered notebook in a real browser: what is wide scrolls in its own box, and a cell's address leads to it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_nbjob.rendering import render
+from tests.browser import chromium
+from tests.unit.rendering.pages import code, data, markdown, notebook
+
+TABLE = "<table class=dataframe><tr>" + "".join(f"<td>column {number}</td>" for number in range(40)) + "</tr></table>"
+WIDE = "x" * 1000
+NOTEBOOK = notebook(
+    markdown(f"# {WIDE}\n\n{WIDE}\n\n`{WIDE}`\n\n    {WIDE}\n\n[{WIDE}](https://a.b/{WIDE})"),
+    code(data(text_html=TABLE), data(text_plain=WIDE), source=f"print('{WIDE}')"),
+    {"cell_type": "raw", "source": WIDE, "metadata": {}},
+    code(data(text_html=f"<div style='width:3000px;white-space:nowrap'>{WIDE}</div>")),
+    code({"output_type": "error", "ename": "E", "evalue": WIDE, "traceback": [WIDE]}),
+    *[markdown("text\n\n" * 20) for _ in range(10)],
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def address(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pages") / "notebook.html"
+    path.write_bytes(render(json.dumps(NOTEBOOK).encode(), theme=request.param, failing_cell=5, timeout=60))
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_never_scrolls_sideways(browser, address, width):
+    page = browser.new_page(viewport={"width": width, "height": 700})
+    page.goto(address)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    scrolling = "element => element.scrollWidth > element.clientWidth && getComputedStyle(element).overflowX === 'auto'"
+    for selector in ("#cell-2 .jp-InputArea-editor", "#cell-2 .jp-RenderedHTML", "#cell-5 .jp-RenderedText pre"):
+        assert page.eval_on_selector(selector, scrolling), selector
+    page.close()
+
+
+def test_the_address_of_a_cell_leads_to_it(browser, address):
+    page = browser.new_page(viewport={"width": 1200, "height": 700})
+    page.goto(f"{address}#cell-9")
+    top = page.eval_on_selector("#cell-9", "element => element.getBoundingClientRect().top")
+    assert 0 <= top < 100
+    page.close()
+
+
+def test_the_failing_cell_is_reached_by_keyboard(browser, address):
+    page = browser.new_page(viewport={"width": 1200, "height": 700})
+    page.goto(address)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.hash === '#cell-5'")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Cell 5 failed"
+    page.close()
