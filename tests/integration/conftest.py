@@ -18,15 +18,19 @@ LOCATION = "us-central1"
 @pytest.fixture
 def service(emulator: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorProcess]:
     """The emulator, with its variables set and without the faults of an earlier test."""
-    for name, value in emulator.exports.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv(
-        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0"
-    )  # no worker whose end a trigger must not overtake
+    lead_to(emulator, monkeypatch)
     emulator.reset()
     yield emulator
     emulator.reset()
     emulator.delete_active_jobs()
+
+
+def lead_to(emulator: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the variables that lead this process to an emulator."""
+    for name, value in emulator.exports.items():
+        monkeypatch.setenv(name, value)
+    # There is no worker whose end a trigger must not overtake.
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
 
 
 @pytest.fixture

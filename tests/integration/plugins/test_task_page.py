@@ -19,15 +19,10 @@ from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounde
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
 from airflow_provider_nbjob.rendering import RenderingCache
-from tests.integration.test_job_view import FAILING, Ran
+from tests.integration.plugins.conftest import FAILING
 from tests.integration.test_operators import SLEEPING
 
 QUERY = "dag_id=d&run_id=r&task_id=t"
-
-
-@pytest.fixture
-def ran(service):
-    return Ran()
 
 
 @pytest.fixture
@@ -64,9 +59,8 @@ def hanging_bucket(monkeypatch):
             connection.close()
 
 
-def test_the_tab_of_a_failure(browser, ran):
-    ran.run(gcs_notebook_source=FAILING)
-    browser.task = ran.data()
+def test_the_tab_of_a_failure(browser, failure):
+    browser.task = failure.data()
     answer = browser.get(f"/task?{QUERY}")
     assert answer.status_code == 200
     for shown in (
@@ -82,9 +76,8 @@ def test_the_tab_of_a_failure(browser, ran):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_notebook_is_a_document_without_rights(browser, ran, theme):
-    ran.run(gcs_notebook_source=FAILING)
-    browser.task = ran.data()
+def test_the_notebook_is_a_document_without_rights(browser, failure, theme):
+    browser.task = failure.data()
     answer = browser.get(f"/notebook?{QUERY}&theme={theme}")
     assert answer.status_code == 200
     policy = answer.headers["content-security-policy"]
@@ -117,9 +110,8 @@ def test_a_task_that_is_not_there(browser):
     assert browser.get(f"/notebook?{QUERY}").status_code == 404
 
 
-def test_a_bucket_that_hangs_holds_nobody(browser, ran, monkeypatch):
-    ran.run(gcs_notebook_source=FAILING)
-    browser.task = ran.data()
+def test_a_bucket_that_hangs_holds_nobody(browser, failure, monkeypatch):
+    browser.task = failure.data()
     with hanging_bucket(monkeypatch):
         for path, status in (("task", 200), ("notebook", 503)):
             started = time.monotonic()
