@@ -25,10 +25,11 @@ class EarlierTries:
     :param hook: the way to the API
     :param tries: of the task instance
     :param own: name of the current try's job; the others are in the same project and location
+    :param retry: false: raise a transient error at once
     """
 
-    def __init__(self, hook: NotebookExecutionJobHook, tries: Tries, own: JobName) -> None:
-        self._hook, self._tries, self._own = hook, tries, own
+    def __init__(self, hook: NotebookExecutionJobHook, tries: Tries, own: JobName, *, retry: bool = True) -> None:
+        self._hook, self._tries, self._own, self._retry = hook, tries, own, retry
 
     def find(self, try_number: int, *, display_name: str) -> Any:
         """The job of a try, in whatever start of the run, or `None` where there is none.
@@ -85,12 +86,13 @@ class EarlierTries:
             location=self._own.location,
             project_id=self._own.project,
             filter=f'displayName="{_escaped(display_name)}"',
+            retry=self._retry,
         )
 
     def _get(self, try_number: int) -> Any:
         name = JobName(self._own.project, self._own.location, self._tries.job_id(try_number))
         try:
-            return self._hook.get_notebook_execution_job(name=str(name))
+            return self._hook.get_notebook_execution_job(name=str(name), retry=self._retry)
         except JobLost:
             return None
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DIRECT_CONTENT_MAX = 4_000_000
 DIRECT_NAME = "content.ipynb"  # what the API calls the notebook of a direct or Dataform source
 CHUNK = 8 * 2**20  # bytes that are fetched at once of an executed notebook
+ONCE: dict[str, Any] = {"timeout": 8.0, "retry": None}  # a request for somebody who does not wait, and may ask again
 
 
 class StoredNotebook(NamedTuple):
@@ -130,11 +131,12 @@ class NotebookFiles:
             return None
         return stored and stored.uri
 
-    def stat_output_notebook(self, job: NotebookExecutionJob) -> StoredNotebook | None:
+    def stat_output_notebook(self, job: NotebookExecutionJob, *, retry: bool = True) -> StoredNotebook | None:
         """The executed notebook as an object, or `None` where there is none.
 
         The API documents no object name: the job's folder below `gcs_output_uri` is listed.
 
+        :param retry: false: one attempt, of at most 8 s without an answer
         :raises NotebookExecutionJobError: where the bucket cannot be listed
         """
         if not job.gcs_output_uri:
@@ -142,7 +144,8 @@ class NotebookFiles:
         folder = JobName.parse(job.name).output_uri(job.gcs_output_uri)
         bucket, prefix = bucket_and_path(folder)
         try:
-            blobs = list(storage_client(self).list_blobs(bucket, prefix=prefix, max_results=1000))
+            client, options = storage_client(self), {} if retry else ONCE
+            blobs = list(client.list_blobs(bucket, prefix=prefix, max_results=1000, **options))
         except NotFound:
             return None
         except Exception as error:
@@ -153,27 +156,27 @@ class NotebookFiles:
         return StoredNotebook.of(notebooks[0]) if notebooks else None
 
     def stat_notebook(self, uri: str, generation: int | None = None) -> StoredNotebook | None:
-        """A notebook in Cloud Storage as an object, or `None` where there is none.
+        """A notebook in Cloud Storage as an object, or `None` where there is none; one attempt.
 
         :param generation: default: the live one
         :raises NotebookExecutionJobError: where the bucket does not say
         """
         bucket, path = bucket_and_path(uri)
         try:
-            blob = storage_client(self).bucket(bucket).get_blob(path, generation=generation)
+            blob = storage_client(self).bucket(bucket).get_blob(path, generation=generation, **ONCE)
         except Exception as error:
             raise NotebookExecutionJobError(f"Could not look for {uri}: {error}") from error
         return blob and StoredNotebook.of(blob)
 
     def read_stored_notebook(self, stored: StoredNotebook) -> bytes:
-        """The content of a notebook, of the very generation that was looked at.
+        """The content of a notebook, of the very generation that was looked at; one attempt.
 
         :raises NotebookExecutionJobError: where it cannot be read
         """
         bucket, path = bucket_and_path(stored.uri)
         try:
             blob = storage_client(self).bucket(bucket).blob(path, generation=stored.generation or None)
-            content: bytes = blob.download_as_bytes()
+            content: bytes = blob.download_as_bytes(**ONCE)
         except Exception as error:
             raise NotebookExecutionJobError(f"Could not read {stored.uri}: {error}") from error
         return content

@@ -44,6 +44,6 @@ class Bounded:
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._seconds)
         except asyncio.TimeoutError:
-            if future.done():  # it raised a timeout of its own
-                raise
+            if future.done():  # in the last moment, or with a timeout of its own
+                return future.result()
             raise TookTooLong(f"Google Cloud did not answer within {self._seconds:g} s.") from None

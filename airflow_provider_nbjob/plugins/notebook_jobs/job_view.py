@@ -5,6 +5,7 @@ Everything here may block; it runs in a thread, for a bounded time.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from airflow_provider_nbjob.rendering import NOTEBOOK_MAX_BYTES, NotRendered
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
     from airflow_provider_nbjob.hooks.notebook_files import StoredNotebook
+
+log = logging.getLogger(__name__)
 
 OUTCOMES_KEPT = 200
 
@@ -158,6 +161,7 @@ def view_of(task: TaskData, outcomes: Outcomes) -> JobView:
     except JobLost:
         job = None
     except Exception as error:  # no such connection, no such location, no answer
+        log.warning("The job of %s could not be shown", task.ref, exc_info=True)
         return replace(recorded, problem=f"Google Cloud could not be asked: {error}")
     if job is None:
         return replace(recorded, problem=_why_none(task))
@@ -165,7 +169,7 @@ def view_of(task: TaskData, outcomes: Outcomes) -> JobView:
     if view.is_active:
         return view
     try:
-        stored = hook.stat_output_notebook(job)
+        stored = hook.stat_output_notebook(job, retry=False)
         if stored is None:
             return replace(view, problem="The job wrote no notebook.")
         return replace(view, output=stored, output_uri=stored.uri, outcome=outcomes.of(hook, stored))
@@ -186,7 +190,7 @@ def find_job(hook: NotebookExecutionJobHook, task: TaskData, view: str = "BASIC"
     location = str(task.rendered("location"))
     own = JobName(hook.get_project_id(task.rendered("project_id"), location), location, task.ids.job_id())
     display_name = task.rendered("display_name") or task.ids.default_display_name
-    job = EarlierTries(hook, task.ids, own).find(task.picked.number, display_name=display_name)
+    job = EarlierTries(hook, task.ids, own, retry=False).find(task.picked.number, display_name=display_name)
     return hook.get_notebook_execution_job(name=job.name, view=view, retry=False) if job and view != "BASIC" else job
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -12,7 +13,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, Response
 
-from airflow_provider_nbjob.exceptions import JobLost, NotebookExecutionJobError
+from airflow_provider_nbjob.exceptions import JobLost, NotebookUnreadable
 from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableTask, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounded, TookTooLong
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import (
@@ -34,6 +35,8 @@ from airflow_provider_nbjob.rendering import (
     is_installed,
     render,
 )
+
+log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 5
 NO_JOB = (
@@ -82,8 +85,11 @@ async def notebook(ref: ReadableTask, theme: Literal["light", "dark"] = "light")
         raise HTTPException(404, "There is no such task instance.")
     try:
         document = await _google.run(_document, task, theme)
-    except (TookTooLong, NotRendered, RendererMissing, NotebookExecutionJobError) as error:
-        raise HTTPException(503 if isinstance(error, TookTooLong) else 404, str(error)) from None
+    except (JobLost, NotebookUnreadable, NotRendered, RendererMissing) as error:
+        raise HTTPException(404, str(error)) from None
+    except Exception as error:  # no such connection, no answer
+        log.warning("The notebook of %s could not be shown", ref, exc_info=True)
+        raise HTTPException(503, f"The notebook could not be read: {error}") from None
     return HTMLResponse(document, headers=dict(DOCUMENT_HEADERS))
 
 
@@ -102,7 +108,7 @@ def _document(task: TaskData, theme: Literal["light", "dark"]) -> bytes:
     job = find_job(hook, task)
     if job is None:
         raise JobLost("There is no job.")
-    stored = hook.stat_output_notebook(job)
+    stored = hook.stat_output_notebook(job, retry=False)
     failing_cell = _outcomes.of(hook, stored).failing_cell if stored else None
     key = (stored or (job.name, "source"), theme)
     if document := _documents.get(key):
