@@ -84,6 +84,7 @@ def measure(task, looks: int) -> tuple[list[float], list[float]]:
     from airflow_provider_nbjob.plugins.notebook_jobs.access import readable_task
     from airflow_provider_nbjob.plugins.notebook_jobs.app import app
     from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
+    from airflow_provider_nbjob.plugins.notebook_jobs.recent import Recent
     from airflow_provider_nbjob.rendering import RenderingCache
 
     client = TestClient(app)
@@ -100,7 +101,7 @@ def measure(task, looks: int) -> tuple[list[float], list[float]]:
     with mock.patch.object(task_page, "_load", return_value=task):
         look()  # loads Google's clients, once in a process
         for _ in range(looks):
-            task_page._outcomes, task_page._documents = Outcomes(), RenderingCache()
+            task_page._outcomes, task_page._documents, task_page._views = Outcomes(), RenderingCache(), Recent(0)
             first.append(look())
             again += [look() for _ in range(5)]
     return first, again

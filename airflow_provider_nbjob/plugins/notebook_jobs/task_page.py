@@ -17,6 +17,7 @@ from airflow_provider_nbjob.exceptions import JobLost, NotebookUnreadable
 from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableTask, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounded, TookTooLong
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import (
+    JobView,
     Outcomes,
     find_job,
     make_hook,
@@ -25,6 +26,7 @@ from airflow_provider_nbjob.plugins.notebook_jobs.job_view import (
     view_of,
 )
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
+from airflow_provider_nbjob.plugins.notebook_jobs.recent import Recent
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, load_task
 from airflow_provider_nbjob.plugins.notebook_jobs.timeline import steps_of
 from airflow_provider_nbjob.rendering import (
@@ -38,7 +40,8 @@ from airflow_provider_nbjob.rendering import (
 
 log = logging.getLogger(__name__)
 
-REFRESH_SECONDS = 5
+# The API's quota is 60 to 600 requests a minute, by project and region; a tab that is watched takes 6 of them.
+REFRESH_SECONDS = 10
 NO_JOB = (
     "No notebook job is known of this task. A task that runs a notebook as a Vertex AI NotebookExecutionJob shows it"
     " here, once it has submitted it."
@@ -48,6 +51,7 @@ router = APIRouter()
 _google = Bounded()
 _outcomes = Outcomes()
 _documents = RenderingCache()
+_views = Recent(seconds=REFRESH_SECONDS / 2)
 
 
 @router.get("/task")
@@ -59,7 +63,7 @@ async def task_tab(request: Request, ref: ReadableTask) -> Response:
     if not task.is_notebook_task:
         return page("message.html", request, title="Notebook", message=NO_JOB)
     try:
-        view = await _google.run(view_of, task, _outcomes)
+        view = await _google.run(_view, task)
     except TookTooLong as error:
         view = replace(recorded_view(task), problem=str(error))
     now = datetime.now(timezone.utc)
@@ -96,6 +100,11 @@ async def notebook(ref: ReadableTask, theme: Literal["light", "dark"] = "light")
 def _load(ref: TaskRef) -> TaskData | None:
     with create_session(scoped=False) as session:
         return load_task(session, ref)
+
+
+def _view(task: TaskData) -> JobView:
+    """The view of a task's job, which those who look at the same time share."""
+    return _views.get((task.ref, task.tries, str(task.record)), lambda: view_of(task, _outcomes))
 
 
 def _document(task: TaskData, theme: Literal["light", "dark"]) -> bytes:

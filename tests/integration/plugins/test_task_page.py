@@ -17,6 +17,7 @@ from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef, readabl
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
 from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounded
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
+from airflow_provider_nbjob.plugins.notebook_jobs.recent import Recent
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
 from airflow_provider_nbjob.rendering import RenderingCache
 from tests.integration.plugins.conftest import FAILING
@@ -33,7 +34,12 @@ def browser(monkeypatch):
     overrides = {get_user: lambda: None, readable_task: lambda: TaskRef("d", "r", "t")}
     monkeypatch.setattr(app, "dependency_overrides", overrides)
     monkeypatch.setattr(task_page, "_load", lambda ref: client.task)
-    for name, made in (("_google", Bounded()), ("_outcomes", Outcomes()), ("_documents", RenderingCache())):
+    for name, made in {
+        "_google": Bounded(),
+        "_outcomes": Outcomes(),
+        "_documents": RenderingCache(),
+        "_views": Recent(seconds=5),
+    }.items():
         monkeypatch.setattr(task_page, name, made)
     return client
 
@@ -93,9 +99,17 @@ def test_a_running_job_is_asked_again(browser, ran):
     ran.run(wait=False, **SLEEPING)
     browser.task = ran.data()
     answer = browser.get(f"/task?{QUERY}")
-    assert 'data-refresh-seconds="5"' in answer.text
+    assert 'data-refresh-seconds="10"' in answer.text
     assert "Source" in answer.text
     assert "time.sleep" in browser.get(f"/notebook?{QUERY}").text.replace("</span>", "").replace('<span class="o">', "")
+
+
+def test_those_who_watch_one_job_ask_the_api_as_often_as_one(browser, success, service):
+    browser.task = success.data()
+    service.reset()
+    texts = {browser.get(f"/task?{QUERY}").status_code for _ in range(5)}
+    assert texts == {200}
+    assert service.calls() == {"GetNotebookExecutionJob": 1}
 
 
 def test_a_task_of_another_provider_gets_a_quiet_note(browser):
