@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Frame, Page, Request, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, Request, Route, expect
 
 from tests.conftest import CHECKOUT
 
@@ -117,6 +117,24 @@ def plugin_frame(page: Page, title: str) -> Frame:
     frame.wait_for_url(lambda url: url != "about:blank")
     frame.wait_for_load_state()
     return frame
+
+
+def notebook_of(tab: Frame) -> FrameLocator:
+    """The document of the notebook in the tab, once it is loaded."""
+    notebook = tab.frame_locator("#notebook iframe")
+    expect(notebook.locator("main")).to_be_visible()
+    return notebook
+
+
+def open_alone(page: Page, path: str, width: int = 360) -> None:
+    """Open a page of the plugin without Airflow's around it, which is wider than a narrow screen."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"notebook-jobs/{path}")
+
+
+def task_query(dag_id: str, run_id: str, task_id: str, **more: Any) -> str:
+    """The query by which the plugin's routes know a task instance."""
+    return urlencode({"dag_id": dag_id, "run_id": run_id, "task_id": task_id, **more}, quote_via=quote)
 
 
 def switch_theme(page: Page, theme: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ FINISHED = {
     "failing": ("failing", "a_failure", "failed"),
     "mapped": ("mapped", "three", "failed"),
     "retried": ("retried", "two_tries", "success"),
+    "hostile": ("hostile", "as_text", "failed"),
+    "unreachable": ("unreachable", "no_answer", "failed"),
     "another": ("another", "no_notebook", "success"),
 }
 
@@ -40,12 +43,23 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProce
         yield process
 
 
+# A connection that is no good, and what of it nobody may see.
+SECRETS = ("a-password-of-ours", "a-private-key-of-ours", "key@ours.example")
+KEY = {"type": "service_account", "private_key": SECRETS[1], "client_email": SECRETS[2], "token_uri": "https://x.invalid"}
+CONNECTION = {
+    "conn_type": "google_cloud_platform",
+    "password": SECRETS[0],
+    "extra": {"project": "example-project", "keyfile_dict": json.dumps(KEY)},
+}
+
+
 @pytest.fixture(scope="session")
 def airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """An Airflow to sign in to, with the DAGs beside this file."""
     settings = {
         "AIRFLOW__CORE__AUTH_MANAGER": auth_manager.NAME,
         "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN": "^.+$",
+        "AIRFLOW_CONN_NO_GOOD": json.dumps(CONNECTION),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
     }
     home = tmp_path_factory.mktemp("ui_airflow") / "home"

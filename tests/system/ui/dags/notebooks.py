@@ -1,4 +1,4 @@
-"""What the tests of the UI look at: DAGs whose notebooks succeed, fail, are mapped, retried, or wait."""
+"""What the tests of the UI look at: DAGs whose notebooks succeed, fail, are mapped, retried, hostile, or wait."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ RESULT = '{"day": day, "revenue": float(orders.revenue.sum())}'
 FAILURE = 'print("looking for the west")\norders.set_index("region").loc["west"]'
 ONE_FAILS = 'print(f"notebook {n}")\nassert int(n) != 1, f"notebook {n} fails as asked"'
 FIRST_TRY_FAILS = 'print(f"this is try {try_number}")\nassert int(try_number) > 1, f"try {try_number} fails as asked"'
+# As text it is harmless; as markup it would tell of itself.
+MARKUP = """<img src=x onerror="document.title='TRIPPED'">"""
 WAITING = """
 import pathlib, time
 print("waiting for the gate", flush=True)
@@ -90,6 +92,21 @@ with DAG("mapped", schedule=None):
 with DAG("retried", schedule=None):
     CreateNotebookExecutionJobOperator(
         **arguments(cell(FIRST_TRY_FAILS), retries=1, parameters={"try_number": "{{ ti.try_number }}"})
+    )
+
+with DAG("hostile", schedule=None):
+    CreateNotebookExecutionJobOperator(
+        **arguments(
+            cell("raise ValueError(day)"),
+            display_name=f"{MARKUP} {{{{ run_id }}}}",
+            parameters={"day": MARKUP},
+        )
+    )
+
+# Its connection is no good: neither the task nor a page gets an answer from the API.
+with DAG("unreachable", schedule=None):
+    CreateNotebookExecutionJobOperator(
+        **arguments(cell("1"), gcp_conn_id="no_good", api_endpoint="localhost:1", parameters={})
     )
 
 # Runs until the file exists that the run's conf names, so that a test sees it run, and then end.
