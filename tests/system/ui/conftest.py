@@ -21,13 +21,13 @@ USERS = {"admin": "admin", "viewer": "viewer"}  # of whom the viewer may see no 
 # The characters that a URL needs encoded. Not `%`, `/` and `?`: with them Airflow does not find the run itself.
 ODD_RUN_ID = "odd+run: a&b=c é"
 FINISHED = {
+    "hostile": ("hostile", "as_text", "failed"),
     "report": ("report", "a_success", "success"),
     "odd": ("report", ODD_RUN_ID, "success"),
     "private": ("private_report", "a_secret", "success"),
     "failing": ("failing", "a_failure", "failed"),
     "mapped": ("mapped", "three", "failed"),
     "retried": ("retried", "two_tries", "success"),
-    "hostile": ("hostile", "as_text", "failed"),
     "unreachable": ("unreachable", "no_answer", "failed"),
     "another": ("another", "no_notebook", "success"),
 }
@@ -45,7 +45,12 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProce
 
 # A connection that is no good, and what of it nobody may see.
 SECRETS = ("a-password-of-ours", "a-private-key-of-ours", "key@ours.example")
-KEY = {"type": "service_account", "private_key": SECRETS[1], "client_email": SECRETS[2], "token_uri": "https://x.invalid"}
+KEY = {
+    "type": "service_account",
+    "private_key": SECRETS[1],
+    "client_email": SECRETS[2],
+    "token_uri": "https://x.invalid",
+}
 CONNECTION = {
     "conn_type": "google_cloud_platform",
     "password": SECRETS[0],

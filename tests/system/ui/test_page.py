@@ -15,8 +15,8 @@ pytestmark = pytest.mark.timeout(400)
 
 def rows(jobs: Frame) -> list[tuple[str, ...]]:
     """State, task, run and try of each job that is shown."""
-    read = "rows => rows.map(row => [0, 1, 2, 3].map(at => row.cells[at].firstElementChild?.innerText ?? row.cells[at].innerText))"
-    return [tuple(row) for row in jobs.locator("#jobs tbody tr").evaluate_all(read)]
+    read = "rows => rows.map(row => [...row.cells].map(cell => (cell.firstElementChild ?? cell).innerText))"
+    return [tuple(row[:4]) for row in jobs.locator("#jobs tbody tr").evaluate_all(read)]
 
 
 def states(jobs: Frame) -> dict[str, int]:
@@ -46,7 +46,7 @@ def test_all_jobs_with_their_states(finished, emulator, page):
 
 def test_filters_by_dag_state_and_text(finished, page):
     jobs = open_page(page)
-    jobs.get_by_label("DAG").fill("mapped")
+    jobs.get_by_label("DAG", exact=True).fill("mapped")
     jobs.get_by_role("button", name="Filter").click()
     jobs.wait_for_url("**/?dag_id=mapped**")
     assert states(jobs) == {"all": 3, "succeeded": 2, "failed": 1}
@@ -61,8 +61,8 @@ def test_filters_by_dag_state_and_text(finished, page):
     jobs = plugin_frame(page, "Notebook jobs")
     jobs.get_by_role("link", name="Show all").click()
     jobs.wait_for_url("**/notebook-jobs/")
-    jobs.get_by_label("Text").fill(ODD_RUN_ID.upper().replace("É", "é"))
-    jobs.get_by_label("Text").press("Enter")
+    jobs.get_by_label("Text", exact=True).fill(ODD_RUN_ID.upper().replace("É", "é"))
+    jobs.get_by_label("Text", exact=True).press("Enter")
     jobs.wait_for_url("**text=**")
     assert rows(jobs) == [("succeeded", "report.notebook", ODD_RUN_ID, "1")]
 
@@ -89,7 +89,7 @@ def test_a_job_ends_before_its_reader_s_eyes(finished, waiting, page):
     jobs = open_page(page)
     row = jobs.locator("#jobs tr", has_text=run_id)
     expect(row.locator(".state")).to_have_text("active")
-    jobs.get_by_label("Text").fill("not sent yet")
+    jobs.get_by_label("Text", exact=True).fill("not sent yet")
     link = row.get_by_role("link", name="waiting.notebook")
     link.focus()
     jobs.evaluate("window.same = document.querySelector('h1'); scrollTo(0, 150)")
@@ -100,7 +100,7 @@ def test_a_job_ends_before_its_reader_s_eyes(finished, waiting, page):
     expect(row.locator(".state")).to_have_text("succeeded", timeout=90_000)
     assert jobs.evaluate("window.same === document.querySelector('h1')"), "the page was loaded again"
     assert jobs.evaluate("[scrollY, document.activeElement.href]") == before
-    assert jobs.get_by_label("Text").input_value() == "not sent yet"
+    assert jobs.get_by_label("Text", exact=True).input_value() == "not sent yet"
 
 
 @pytest.mark.parametrize("width", [288, 360])  # Airflow's menu takes 72 px

@@ -24,7 +24,7 @@ orders = pd.DataFrame({"region": ["north", "south"], "revenue": [1200.5, 800.0]}
 orders
 """
 RESULT = '{"day": day, "revenue": float(orders.revenue.sum())}'
-FAILURE = 'print("looking for the west")\norders.set_index("region").loc["west"]'
+FAILURE = 'print("looking for the west")\ndict(zip(orders.region, orders.revenue))["west"]'
 ONE_FAILS = 'print(f"notebook {n}")\nassert int(n) != 1, f"notebook {n} fails as asked"'
 FIRST_TRY_FAILS = 'print(f"this is try {try_number}")\nassert int(try_number) > 1, f"try {try_number} fails as asked"'
 # As text it is harmless; as markup it would tell of itself.
