@@ -86,6 +86,8 @@ async function refresh() {
   const answer = await fetch(window.location.href);
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // A parsed document runs no scripts, so what is meant for readers without them would be there.
+  for (const other of fresh.querySelectorAll("noscript")) other.remove();
   for (const part of document.querySelectorAll("[data-refresh]")) {
     const other = fresh.getElementById(part.id);
     if (!other || isSame(part, other) || hasSelection(part)) continue;
