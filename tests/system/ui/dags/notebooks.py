@@ -64,7 +64,8 @@ def arguments(*cells, **changes):
         "notebook_runtime_template_resource_name": "template",
         "service_account": "notebooks@example-project.iam.gserviceaccount.com",
         "gcs_output_uri": "gs://ui-tests/runs",
-        "deferrable": True,
+        # A deferred task that is called back before a slow scheduler looks is failed by Airflow, on a busy machine.
+        "deferrable": False,
         "poll_interval": 1.0,
         "retry_delay": timedelta(seconds=1),
         **changes,
@@ -81,7 +82,7 @@ for dag_id in ("report", "private_report"):
 
 with DAG("failing", schedule=None):
     CreateNotebookExecutionJobOperator(
-        **arguments(cell(PLOT), cell(TABLE), cell(FAILURE), cell("print('not reached')"))
+        **arguments(cell(PLOT), cell(TABLE), cell(FAILURE), *[cell("print('not reached')")] * 8)
     )
 
 with DAG("mapped", schedule=None):
@@ -111,7 +112,9 @@ with DAG("unreachable", schedule=None):
 
 # Runs until the file exists that the run's conf names, so that a test sees it run, and then end.
 with DAG("waiting", schedule=None):
-    CreateNotebookExecutionJobOperator(**arguments(cell(WAITING), parameters={"gate": "{{ dag_run.conf['gate'] }}"}))
+    CreateNotebookExecutionJobOperator(
+        **arguments(cell(WAITING), parameters={"gate": "{{ dag_run.conf['gate'] }}"}, deferrable=True)
+    )
 
 with DAG("another", schedule=None):
     BashOperator(task_id="shell", bash_command="echo this is no notebook")
