@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from fastapi.responses import FileResponse, Response
 
 from airflow_provider_nbjob.plugins.notebook_jobs import jobs_page, task_page
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import HEADERS, page
+
+log = logging.getLogger(__name__)
 
 STATIC = {
     **dict.fromkeys(("notebook-jobs.css", "jobs.css", "task.css"), "text/css"),
@@ -25,8 +28,13 @@ app.include_router(task_page.router)
 
 @app.middleware("http")
 async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Give every answer the headers that it does not have."""
-    response = await call_next(request)
+    """Give every answer the headers that it does not have, and an answer to what no route foresaw."""
+    try:
+        response = await call_next(request)
+    except Exception:  # beyond this application it would end the connection
+        log.exception("%s failed", request.url.path)
+        message = "This page could not be made; the API server's log says why."
+        response = page("message.html", request, status=500, title="Notebook", message=message)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response

@@ -119,6 +119,18 @@ def test_a_task_of_another_provider_gets_a_quiet_note(browser):
     assert "No notebook job is known of this task" in answer.text
 
 
+def test_what_no_route_foresaw_is_answered_too(browser, monkeypatch, caplog):
+    def fails(ref):
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr(task_page, "_load", fails)
+    answer = browser.get(f"/task?{QUERY}")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "a secret" in caplog.text
+
+
 def test_a_task_that_is_not_there(browser):
     assert browser.get(f"/task?{QUERY}").status_code == 404
     assert browser.get(f"/notebook?{QUERY}").status_code == 404
