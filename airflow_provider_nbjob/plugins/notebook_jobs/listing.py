@@ -144,7 +144,7 @@ def _read(session: Session, asked: list[tuple[str, str]], wanted: JobFilter) -> 
 
 def _statement(asked: list[tuple[str, str]], wanted: JobFilter) -> Any:
     """All that a page shows, in one statement: the tries are looked up once, which is what takes the time."""
-    every = tries(asked)
+    every = tries(asked, named=wanted.text is not None)
     conditions = _conditions(every, wanted)
     found = select(every).where(*conditions).cte("found") if conditions else every
     page = (

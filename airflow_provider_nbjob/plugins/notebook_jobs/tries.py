@@ -60,16 +60,18 @@ def known_tasks(dag_ids: Collection[str]) -> Select[Any]:
     )
 
 
-def tries(tasks: Pairs) -> CTE:
+def tries(tasks: Pairs, *, named: bool) -> CTE:
     """One row per try of these tasks, named by the ids of DAG and task.
 
     Columns: the four of a task instance's identity, `try_number`, `rendered_map_index`, `started`, `ended` (null while
     the task goes on), `task_state`, `state`, `job_name`, and `on_record`, whether the XCom is this try's.
+
+    :param named: whether `job_name` is needed; else it is null, as long texts make the tries slow to sort
     """
-    return union_all(_on_record(tasks), _in_history(tasks)).cte("tries")
+    return union_all(_on_record(tasks, named), _in_history(tasks)).cte("tries")
 
 
-def _on_record(tasks: Pairs) -> Select[Any]:
+def _on_record(tasks: Pairs, named: bool) -> Select[Any]:
     is_current = or_(HISTORY.c.try_number.is_(None), HISTORY.c.try_number == TI.c.try_number)
     goes_on = and_(is_current, TI.c.state.in_(UNFINISHED))
     # Any state that a later API may add counts; what is not the name of one was not written by this provider.
@@ -92,7 +94,7 @@ def _on_record(tasks: Pairs) -> Select[Any]:
                 (failed, literal(FAILED)),
                 else_=literal(UNKNOWN),
             ).label("state"),
-            _told("name").label("job_name"),
+            (_told("name") if named else cast(null(), String)).label("job_name"),
             true().label("on_record"),
         )
         .select_from(XCOM)
