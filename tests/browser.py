@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -24,8 +26,10 @@ def chromium() -> Iterator[Browser]:
     """The Chromium that is installed, without a window."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     assert path, f"None of {', '.join(NAMES)} is on the PATH: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+    with TemporaryDirectory() as home, sync_playwright() as playwright:
+        # A home of its own: it keeps its reports of crashes there, whatever its profile.
+        own = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), home)
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS), env={**os.environ, **own})
         try:
             yield browser
         finally:
