@@ -80,9 +80,9 @@ class TaskData:
         return Tries(ref.dag_id, ref.run_id, self.run_start, ref.task_id, ref.map_index, self.picked.number, 1)
 
     def rendered(self, name: str) -> Any:
-        """An argument of the operator; `None` where it was not given, or a template of it was never rendered."""
+        """An argument of the operator; `None` where it was not given."""
         value = self.fields.get(name)
-        return None if value in ("", "None") or (isinstance(value, str) and "{{" in value) else value
+        return None if value in ("", "None") else value
 
 
 def load_task(session: Session, ref: TaskRef) -> TaskData | None:
@@ -139,10 +139,26 @@ def _same(one: Any, other: Any) -> Any:
 
 
 def _arguments(session: Session, ref: TaskRef) -> Mapping[str, Any]:
-    """The operator's arguments in the newest version of the DAG: Airflow keeps rendered ones for few runs only."""
+    """The operator's arguments in the newest version of the DAG: Airflow keeps rendered ones for few runs only.
+
+    One that is a template, or that the task is mapped over, is not among them.
+    """
     dag = SerializedDagModel.get_dag(ref.dag_id, session=session)
     if dag is None or not dag.has_task(ref.task_id):
         return {}
-    task = dag.get_task(ref.task_id)
-    given = getattr(task, "partial_kwargs", None) or vars(task)
-    return {name: given[name] for name in (*WAY, "display_name", "parameters") if name in given}
+    given = _given(dag.get_task(ref.task_id))
+    return {
+        name: given[name]
+        for name in (*WAY, "display_name", "parameters")
+        if name in given and "{{" not in str(given[name])
+    }
+
+
+def _given(task: Any) -> Mapping[str, Any]:
+    """The arguments of a serialized operator; of a mapped one those that all its instances share."""
+    if not task.is_mapped:
+        return vars(task)
+    mapped_over = task.expand_input.value
+    if not isinstance(mapped_over, Mapping):  # `expand_kwargs` does not say which
+        return task.partial_kwargs
+    return {**dict.fromkeys(set(task.template_fields) - set(mapped_over)), **task.partial_kwargs}
