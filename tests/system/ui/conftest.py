@@ -94,7 +94,8 @@ def prefixed_url(airflow: Airflow) -> str:
 def finished(airflow: Airflow) -> dict[str, tuple[str, str]]:
     """The DAG and the run of each of FINISHED, after all of them have ended."""
     for dag_id, run_id, _ in FINISHED.values():
-        airflow.trigger(dag_id, dag_run_id=run_id)
+        airflow.create_run(dag_id, dag_run_id=run_id)
+    airflow.unpause()
     for dag_id, run_id, state in FINISHED.values():
         assert airflow.wait_for_run(dag_id, run_id, timeout=300) == state, (dag_id, run_id)
     return {name: (dag_id, run_id) for name, (dag_id, run_id, _) in FINISHED.items()}

@@ -162,14 +162,16 @@ def test_links_to_google_cloud_open_in_a_new_browser_tab(finished, page):
     links = tab.get_by_role("list", name="Links to Google Cloud").get_by_role("link")
     expect(links).to_have_text(["Executions in the console", "Output in Cloud Storage", "Logs"])
     for link in links.all():
-        with page.context.expect_event("request", lambda request: "google" in request.url) as asked:
+        to_google = page.context.expect_event("request", lambda request: "google" in request.url)
+        with page.context.expect_page() as opened, to_google as asked:
             link.click()
         request = asked.value
+        assert request.frame == opened.value.main_frame
         assert request.url == link.get_attribute("href")
         assert request.url.startswith("https://console.cloud.google.com/")
         assert request.is_navigation_request()
         assert "referer" not in request.headers
-    assert (page.url, len(page.context.pages)) == (address, 4)
+    assert page.url == address
 
 
 def test_below_a_path(finished, prefixed_url, airflow, browser):
