@@ -40,10 +40,10 @@ lint: $(VENV)/installed  ## ruff and mypy
 	$(BIN)/mypy
 
 unit: $(VENV)/installed  ## tests without services
-	$(BIN)/python -m pytest -n 2 tests/unit
+	$(BIN)/python -m pytest tests/unit
 
 integration: $(VENV)/installed browser  ## tests against the emulator, with real kernels
-	$(BIN)/python -m pytest -n 2 tests/integration
+	$(BIN)/python -m pytest tests/integration
 
 system: $(VENV)/installed browser  ## tests in a real Airflow
 	$(BIN)/python -m pytest tests/system
