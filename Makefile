@@ -10,9 +10,12 @@ unexport VIRTUAL_ENV
 export UV_PYTHON_DOWNLOADS := never
 # On a terminal uv shows its progress; in a log its list of packages would hide everything else.
 QUIETLY := $(shell test -t 2 || echo --quiet)
+# More processes than cores: they mostly wait, for kernels and for Airflow.
+WORKERS ?= 3
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: help demo ui test lint unit integration system browser test-faults bench bench-ui constraints clean
+.PHONY: help demo ui test test-all lint unit integration random browser test-faults bench bench-ui constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,7 +35,15 @@ demo: $(VENV)/installed  ## run an example DAG on the emulator; NOTEBOOK=failing
 ui: $(VENV)/installed  ## an Airflow to look at in a browser, with finished example runs, until Ctrl-C; UI='--port 9000'
 	@$(BIN)/python scripts/ui.py $(UI)
 
-test: lint unit integration system  ## run all checks and all tests
+test: lint browser  ## what a pull request needs: lint, types, unit and integration tests, some in a real Airflow
+	@echo "== lint and types passed; now unit tests, tests on the emulator, and four in a real Airflow"
+	@echo "== about 8 minutes on two quiet cores; NBJOB_TEST_PATIENCE=4 multiplies every bound of a wait"
+	$(PYTEST) -m "not test_all" --cov --cov-report=term
+	@echo "== passed. Left to 'make test-all': the fault matrix, the whole UI, every example, 'make demo' and 'make ui'"
+
+test-all: $(VENV)/installed browser  ## what `test` leaves out
+	@echo "== all that 'make test' leaves out: faults, the whole UI, examples, scripts; about 12 minutes on two quiet cores"
+	$(PYTEST) -m test_all
 
 lint: $(VENV)/installed  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -40,20 +51,20 @@ lint: $(VENV)/installed  ## ruff and mypy
 	$(BIN)/mypy
 
 unit: $(VENV)/installed  ## tests without services
-	$(BIN)/python -m pytest tests/unit
+	$(PYTEST) tests/unit
 
 integration: $(VENV)/installed browser  ## tests against the emulator, with real kernels
-	$(BIN)/python -m pytest tests/integration
+	$(PYTEST) tests/integration
 
-system: $(VENV)/installed browser  ## tests in a real Airflow
-	$(BIN)/python -m pytest tests/system
+random: $(VENV)/installed browser  ## unit and integration tests in a random order; SEED=n repeats one
+	$(PYTEST) tests/unit tests/integration -p randomly $(if $(SEED),--randomly-seed=$(SEED))
 
 browser:  ## Chromium for the tests, from Debian's packages where there is none
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \
 		echo "== installing Chromium" && $(SUDO) apt-get update -qq && \
 		$(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-test-faults: $(VENV)/installed  ## the whole fault matrix, which `system` runs with smaller numbers
+test-faults: $(VENV)/installed  ## the fault matrix with its full numbers, of which `test-all` uses smaller ones
 	$(BIN)/python -m pytest tests/system/test_faults.py --whole
 
 bench: $(VENV)/installed  ## what a thousand deferred jobs cost, beside the Google provider's triggers (45 min; BENCH=--help)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.support.patience import patient
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
@@ -26,6 +28,7 @@ def chromium() -> Iterator[Browser]:
     """The Chromium that is installed, without a window."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     assert path, f"None of {', '.join(NAMES)} is on the PATH: apt-get install chromium"
+    expect.set_options(timeout=patient(10) * 1000)  # ms
     with TemporaryDirectory() as home, sync_playwright() as playwright:
         # A home of its own: it keeps its reports of crashes there, whatever its profile.
         own = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), home)

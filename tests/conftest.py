@@ -8,17 +8,26 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from xdist.remote import Producer
+
+from tests.support import keeper
+from tests.support.fixtures import DidNotStart, built, worker_id
+from tests.support.patience import patient
+from tests.support.scheduling import ByWhatIsShared
 
 CHECKOUT = Path(__file__).parents[1]
-# Airflow makes its home when it is imported, in that of the user unless told otherwise.
-os.environ["AIRFLOW_HOME"] = str(CHECKOUT / "tests" / "output" / "airflow")
+# Airflow makes its home when it is imported, by default in that of the user. Processes that run at once have one each.
+os.environ["AIRFLOW_HOME"] = str(CHECKOUT / "tests" / "output" / f"airflow-{worker_id()}")
+# Where pytest makes its numbered folders; unlike with --basetemp, two runs at once have one each.
+os.environ["PYTEST_DEBUG_TEMPROOT"] = str(CHECKOUT / "tests" / "output")
 BUCKET = "nbjob-examples"
 
 
@@ -28,18 +37,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """End by SIGTERM as by Ctrl-C, so that fixtures stop the processes that they started."""
-    (CHECKOUT / "tests" / "output").mkdir(exist_ok=True)  # holds --basetemp
-    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", returncode=143))
+    """End by SIGTERM as by Ctrl-C, so that fixtures stop the processes that they started; a keeper ends the rest."""
+    (CHECKOUT / "tests" / "output").mkdir(exist_ok=True)
+    keeper.start()
+    signal.signal(signal.SIGTERM, _end)
 
 
-def wait_until(condition: Callable[[], Any], *, timeout: float, what: str, interval: float = 0.2) -> Any:
-    """Wait until `condition` returns something true, and return that; fail after `timeout` seconds."""
-    end_time = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < end_time, f"not within {timeout:g} s: {what}"
-        time.sleep(interval)
-    return value
+def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would interrupt what ends the processes
+    pytest.exit("SIGTERM", returncode=143)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByWhatIsShared:
+    """Keep together what shares an Airflow, or what its module makes."""
+    return ByWhatIsShared(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Scale the time that each test may take, as every other bound."""
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        seconds = marker.args[0] if marker else float(config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(patient(seconds)), append=False)
 
 
 class EmulatorProcess:
@@ -67,16 +86,27 @@ class EmulatorProcess:
             start_new_session=True,
             env={**os.environ, **(environment or {})},
         )
+        if not self._is_ready():
+            self.stop()
+            raise DidNotStart("the emulator", [self.log_path])
+
+    def _is_ready(self) -> bool:
+        """Read what it prints until it serves; return whether it does in time."""
         assert self._process.stdout
-        for line in self._process.stdout:
-            if line.startswith("export "):
-                name, _, value = line.removeprefix("export ").strip().partition("=")
-                self.exports[name] = value.strip("'")
-            elif line.startswith("rest "):
-                self.rest_url = line.split()[1]
-            elif line.strip() == "ready":
-                return
-        raise AssertionError(f"the emulator did not start: {self.log_path.read_text()[-2000:]}")
+        timer = threading.Timer(patient(60), self._process.kill)  # ends the output too
+        timer.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith("export "):
+                    name, _, value = line.removeprefix("export ").strip().partition("=")
+                    self.exports[name] = value.strip("'")
+                elif line.startswith("rest "):
+                    self.rest_url = line.split()[1]
+                elif line.strip() == "ready":
+                    return True
+            return False
+        finally:
+            timer.cancel()
 
     def __enter__(self) -> EmulatorProcess:
         return self
@@ -89,33 +119,34 @@ class EmulatorProcess:
         if self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(20)
+                self._process.wait(patient(20))
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
         self._log.close()
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return httpx.request(method, f"{self.rest_url}/{path}", timeout=patient(30), **options).raise_for_status()
 
     # --- what tests ask of it ---
 
     def fault(self, rpc: str, code: str | None = None, **options: Any) -> None:
         """Have requests fail, see the emulator's `faults`."""
         body = {"rpc": rpc, "code": code, **options}
-        httpx.post(
-            f"{self.rest_url}/emulator/faults", json={k: v for k, v in body.items() if v is not None}
-        ).raise_for_status()
+        self._request("POST", "emulator/faults", json={k: v for k, v in body.items() if v is not None})
 
     def reset(self) -> None:
         """Remove all faults and set all counters to zero."""
         for what in ("faults", "calls"):
-            httpx.delete(f"{self.rest_url}/emulator/{what}").raise_for_status()
+            self._request("DELETE", f"emulator/{what}")
 
     def calls(self) -> dict[str, int]:
         """How often each rpc was called."""
-        return httpx.get(f"{self.rest_url}/emulator/calls").raise_for_status().json()
+        return self._request("GET", "emulator/calls").json()
 
     def force_state(self, job_id: str, state: str) -> None:
         """Have a job report a state."""
-        httpx.post(f"{self.rest_url}/emulator/jobs/{job_id}/state", json={"jobState": state}).raise_for_status()
+        self._request("POST", f"emulator/jobs/{job_id}/state", json={"jobState": state})
 
     def submitted(self) -> dict[str, str]:
         """The display name of every job that was ever submitted, by the job's id; deleted ones too."""
@@ -124,17 +155,13 @@ class EmulatorProcess:
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, newest first, as the API shows them."""
-        url = f"{self.rest_url}/v1/projects/emulator-project/locations/us-central1/notebookExecutionJobs"
-        return (
-            httpx.get(url, params={"orderBy": "createTime desc"})
-            .raise_for_status()
-            .json()
-            .get("notebookExecutionJobs", [])
-        )
+        path = "v1/projects/emulator-project/locations/us-central1/notebookExecutionJobs"
+        answer = self._request("GET", path, params={"orderBy": "createTime desc"})
+        return answer.json().get("notebookExecutionJobs", [])
 
     def delete(self, name: str) -> None:
         """Delete a job, as somebody else may."""
-        httpx.delete(f"{self.rest_url}/v1/{name}", timeout=30).raise_for_status()
+        self._request("DELETE", f"v1/{name}")
 
     def delete_active_jobs(self) -> None:
         """Delete the jobs that have not ended, so that they take nobody's turn."""
@@ -158,16 +185,32 @@ def make_dataform_repository(data_dir: Path, name: str, notebook: Path) -> Path:
     return repository
 
 
-@pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
-    """One emulator for the session, with the example notebooks in its Cloud Storage and in Dataform."""
-    data_dir = tmp_path_factory.mktemp("emulator") / "data"
-    notebooks = CHECKOUT / "example_dags" / "notebooks"
-    make_dataform_repository(data_dir, "data-quality", notebooks / "data_quality.ipynb")
-    upload = f"{notebooks}=gs://{BUCKET}/notebooks"
-    kernels = tmp_path_factory.mktemp("kernels")
+@contextmanager
+def example_emulator(factory: pytest.TempPathFactory, name: str, *options: str) -> Iterator[EmulatorProcess]:
+    """Start an emulator with the example notebooks in its Cloud Storage and in Dataform, and a bash kernel.
+
+    :param factory: makes its data directory
+    :param name: begins the data directory's name
+    :param options: further options of its command line
+    """
+    kernels = factory.mktemp("kernels")
     install = [sys.executable, "-m", "bash_kernel.install", "--prefix", str(kernels)]
     subprocess.run(install, check=True, env={**os.environ, "IPYTHONDIR": str(kernels)})
     environment = {"JUPYTER_PATH": str(kernels / "share" / "jupyter"), "HISTFILE": "/dev/null"}
-    with EmulatorProcess(data_dir, "--cleanup-delay", "0.2", "--upload", upload, environment=environment) as process:
+    notebooks = CHECKOUT / "example_dags" / "notebooks"
+    given = ["--cleanup-delay", "0.2", "--upload", f"{notebooks}=gs://{BUCKET}/notebooks", *options]
+
+    def make(suffix: str) -> EmulatorProcess:
+        data_dir = factory.mktemp(f"{name}{suffix}") / "data"
+        make_dataform_repository(data_dir, "data-quality", notebooks / "data_quality.ipynb")
+        return EmulatorProcess(data_dir, *given, environment=environment)
+
+    with built(make) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
+    """Start one emulator for the session, with the example notebooks."""
+    with example_emulator(tmp_path_factory, "emulator") as process:
         yield process

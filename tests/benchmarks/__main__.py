@@ -20,6 +20,7 @@ from typing import Any
 
 from tests.benchmarks.chart import draw
 from tests.benchmarks.kinds import CLASSES, POLL_INTERVAL
+from tests.support import keeper
 
 OUTPUT = Path(__file__).parents[1] / "output" / "benchmarks.json"
 PEERS = ("custom training", "hyperparameter tuning")
@@ -28,6 +29,7 @@ Rows = list[dict[str, Any]]
 
 
 def main() -> None:
+    keeper.start()
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--waiting", type=int, nargs="+", default=[100, 1_000, 5_000, 10_000], metavar="N")
     parser.add_argument("--kinds", nargs="+", choices=CLASSES, default=list(CLASSES))

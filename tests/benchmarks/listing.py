@@ -16,6 +16,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
+from tests.support import keeper
+
 DAGS, TASKS = 20, 2  # of notebooks; the tasks are those of each DAG
 OTHER_DAGS = 100
 QUERIES = {
@@ -32,6 +34,7 @@ QUERIES = {
 
 
 def main() -> None:
+    keeper.start()
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.listing", description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=10_000, help="default: %(default)s")
     parser.add_argument("--earlier", type=int, default=2_000, help="earlier tries of them (default: %(default)s)")

@@ -22,6 +22,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.conftest import BUCKET, CHECKOUT, EmulatorProcess
+from tests.support import keeper
 
 LOCATION = "us-central1"
 QUERY = "dag_id=d&run_id=r&task_id=t"
@@ -108,6 +109,7 @@ def measure(task, looks: int) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
+    keeper.start()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=5.0, help="of the notebook")
     parser.add_argument("--looks", type=int, default=5, help="first looks; each is followed by five more")

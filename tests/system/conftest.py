@@ -1,37 +1,97 @@
-"""One real Airflow, with the example DAGs, for all system tests."""
+"""One real Airflow, with users, the example DAGs and those of the UI, for all system tests but the fault matrix."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import CHECKOUT, EmulatorProcess
+from tests.conftest import CHECKOUT, EmulatorProcess, example_emulator
+from tests.support.fixtures import built
+from tests.system import auth_manager
 from tests.system.stack import Airflow
 
 pytest.register_assert_rewrite("tests.system.fault_case")
 
+HERE = Path(__file__).parent
+USERS = {"admin": "admin", "viewer": "viewer"}  # of whom the viewer may see no DAG `private_...`
+# A connection that is no good, and what of it nobody may see.
+SECRETS = ("a-password-of-ours", "a-private-key-of-ours", "key@ours.example")
+KEY = {
+    "type": "service_account",
+    "private_key": SECRETS[1],
+    "client_email": SECRETS[2],
+    "token_uri": "https://x.invalid",
+}
+CONNECTION = {
+    "conn_type": "google_cloud_platform",
+    "password": SECRETS[0],
+    "extra": {"project": "example-project", "keyfile_dict": json.dumps(KEY)},
+}
+SETTINGS = {
+    "AIRFLOW__CORE__AUTH_MANAGER": auth_manager.NAME,
+    "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN": "^.+$",
+    "AIRFLOW_CONN_NO_GOOD": json.dumps(CONNECTION),
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
+}
+FAULT_LINE = "fault"  # the property of a test that holds its line of the matrix
+SETUP_SECONDS = 600  # that a test may take which is the first to need Airflow
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give a test the time to start its Airflow, if it is the first that needs it, and leave most to test-all."""
+    item.add_marker(pytest.mark.timeout(SETUP_SECONDS))
+    if not item.get_closest_marker("essential"):
+        item.add_marker(pytest.mark.test_all)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the fault matrix, whose lines come from the processes that ran its cases."""
+    ended = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    lines = [value for report in ended for name, value in report.user_properties if name == FAULT_LINE]
+    if lines:
+        terminalreporter.section("faults, and what came of them")
+        terminalreporter.write_line("\n".join(lines))
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
+    """Start an emulator whose jobs are all of `airflow`, so that its list of jobs is known."""
+    with example_emulator(tmp_path_factory, "system", "--max-concurrent", "4", "--bucket", "ui-tests") as process:
+        yield process
+
 
 @pytest.fixture(scope="session")
 def airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    home = tmp_path_factory.mktemp("airflow") / "home"
-    with Airflow(home, CHECKOUT / "example_dags", emulator.exports) as running:
+    """Start an Airflow to sign in to."""
+    dags = tmp_path_factory.mktemp("dags")
+    shutil.copytree(CHECKOUT / "example_dags", dags / "examples")
+    shutil.copytree(HERE / "ui" / "dags", dags / "ui")
+
+    def make(suffix: str) -> Airflow:
+        home = tmp_path_factory.mktemp(f"airflow{suffix}") / "home"
+        return Airflow(home, dags, {**SETTINGS, **emulator.exports}, users=USERS)
+
+    with built(make) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def idle_airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
-    """One of which no process runs: `airflow dags test` runs a DAG itself, and a scheduler would run it too."""
-    idle = Airflow(tmp_path_factory.mktemp("idle") / "home", CHECKOUT / "example_dags", emulator.exports)
-    idle.command("db", "migrate")
-    return idle
+def idle_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """Make one of which no process runs: `airflow dags test` runs a DAG itself, and a scheduler would run it too."""
+    with example_emulator(tmp_path_factory, "idle_emulator") as emulator:
+        idle = Airflow(tmp_path_factory.mktemp("idle") / "home", CHECKOUT / "example_dags", emulator.exports)
+        idle.command("db", "migrate")
+        yield idle
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the scripts need, so that tests of them leave the checkout's own `.demo/` and `.ui/` alone."""
+    """Copy what the scripts need, so that tests of them leave the checkout's own `.demo/` and `.ui/` alone."""
     copy = tmp_path_factory.mktemp("checkout")
     for folder in ("scripts", "example_dags"):
         shutil.copytree(CHECKOUT / folder, copy / folder)

@@ -12,18 +12,19 @@ import nbformat
 import psutil
 
 from airflow_provider_nbjob.job import JobState
-from tests.conftest import EmulatorProcess, wait_until
+from tests.conftest import EmulatorProcess
 from tests.relay import Relay
+from tests.support.patience import patient, wait_until
 from tests.system.stack import ENDED, Airflow
 
 NOTEBOOKS = {
     "quick": "print('done')",
     "failing": "raise ValueError('as asked')",
-    "sleeping": "import time; time.sleep(60)",
+    "sleeping": "import time; time.sleep(3600)",
     # ends once the gate is opened: so a test can act while it waits, however long that takes
-    "waiting": """
+    "waiting": f"""
 import os, pathlib, time
-end = time.monotonic() + 240
+end = time.monotonic() + {patient(240)}
 while not pathlib.Path(os.environ["FAULTS_GATE"]).exists():
     assert time.monotonic() < end, "nobody opened the gate"
     time.sleep(0.2)

@@ -12,13 +12,16 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
-from tenacity import RetryCallState, retry, retry_if_result, stop_after_attempt
+from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_attempt, wait_fixed
 
-from tests.conftest import wait_until
+from tests.support.fixtures import DidNotStart
+from tests.support.patience import patient, wait_until
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 ENDED = ("success", "failed")
@@ -41,12 +44,6 @@ def _is_locked_out(answer: httpx.Response) -> bool:
     return answer.status_code == 500 and "Database error" in answer.text
 
 
-def _last_answer(state: RetryCallState) -> httpx.Response:
-    assert state.outcome
-    answer: httpx.Response = state.outcome.result()
-    return answer
-
-
 class Airflow:
     """A running Airflow.
 
@@ -64,7 +61,7 @@ class Airflow:
         self.passwords = {user: secrets.token_hex(8) for user in users or {}}
         self.environment = self._environment(dags, {**self._users(users or {}), **exports})
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._api = httpx.Client(base_url=self.url, timeout=30)
+        self._api = httpx.Client(base_url=self.url, timeout=patient(30))
 
     def _users(self, users: dict[str, str]) -> dict[str, str]:
         if not users:
@@ -107,8 +104,10 @@ class Airflow:
             for component in COMPONENTS:
                 self.start(component)
             wait_until(self._is_healthy, timeout=120, what="a healthy Airflow", interval=1)
-        except BaseException:
+        except BaseException as error:
             self.__exit__()
+            if isinstance(error, AssertionError):
+                raise DidNotStart("Airflow", sorted(self.home.glob("*.log"))) from error
             raise
         return self
 
@@ -139,13 +138,13 @@ class Airflow:
             )
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """End a component and what it started; by SIGKILL where it does not end within 15 s."""
+        """End a component and what it started; by SIGKILL if it does not end in time."""
         process = self.processes.pop(name)
         group = process.pid
         if process.poll() is None:
             os.killpg(group, how)
             try:
-                process.wait(15)
+                process.wait(patient(15))
             except subprocess.TimeoutExpired:
                 os.killpg(group, signal.SIGKILL)
                 process.wait()
@@ -180,9 +179,16 @@ class Airflow:
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
-    @retry(retry=retry_if_result(_is_locked_out), stop=stop_after_attempt(4), retry_error_callback=_last_answer)
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return self._api.request(method, path, **options)
+        """Send a request, again if the database was locked or, unless it would do something twice, if none answered."""
+        no_answer = retry_if_exception_type(() if method == "POST" else httpx.TransportError)
+        retrying = Retrying(
+            retry=retry_if_result(_is_locked_out) | no_answer,
+            stop=stop_after_attempt(4),
+            wait=wait_fixed(1),
+            retry_error_callback=lambda state: state.outcome.result(),  # the last answer, or what was raised last
+        )
+        return retrying(self._api.request, method, path, **options)
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, **body: Any) -> str:
         """Start a run of a DAG, as soon as the DAG is there; the run's id."""
@@ -194,11 +200,17 @@ class Airflow:
         """Make a run of a DAG, as soon as the DAG is there, which starts once the DAG is not paused; the run's id."""
 
         def is_parsed() -> bool:
-            return self._api.get(f"/api/v2/dags/{dag_id}").is_success
+            return self._send("GET", f"/api/v2/dags/{dag_id}").is_success
 
         self.request("GET", "version")
         wait_until(is_parsed, timeout=90, what=f"DAG {dag_id} parsed", interval=1)
-        run = self.request("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf or {}, **body})
+        run = {"dag_run_id": f"test__{uuid.uuid4().hex}", "logical_date": None, "conf": conf or {}, **body}
+        path = f"dags/{dag_id}/dagRuns"
+        try:
+            self.request("POST", path, json=run)
+        except httpx.TransportError:  # the id tells whether the run was made all the same
+            if not self._send("GET", f"/api/v2/{path}/{quote(run['dag_run_id'], safe='')}").is_success:
+                self.request("POST", path, json=run)
         return str(run["dag_run_id"])
 
     def unpause(self, pattern: str = "~") -> None:

@@ -9,12 +9,13 @@ import signal
 import nbformat
 import pytest
 
+from tests.support.patience import patient
 from tests.system.script import left_behind, start
 
 
 def test_it_runs_a_notebook(checkout):
     demo = start(checkout, "demo.py")
-    printed, _ = demo.communicate(timeout=150)
+    printed, _ = demo.communicate(timeout=patient(150))
     assert demo.returncode == 0, printed
     assert "JOB_STATE_SUCCEEDED" in printed
     path = checkout / re.search(r"executed notebook: (\S+)", printed)[1]
@@ -27,7 +28,7 @@ def test_it_runs_a_notebook(checkout):
 
 def test_a_notebook_whose_third_cell_raises_ends_it_non_zero(checkout):
     demo = start(checkout, "demo.py", "failing.ipynb")
-    printed, _ = demo.communicate(timeout=150)
+    printed, _ = demo.communicate(timeout=patient(150))
     assert demo.returncode == 1, printed
     assert "JOB_STATE_FAILED" in printed
     assert "Cell 3 raised KeyError: 'west'" in printed
@@ -42,6 +43,6 @@ def test_it_stops_what_it_started_when_it_is_interrupted(checkout, how):
         if "Submitted" in line or "running DAG" in line:
             break
     os.kill(demo.pid, how)
-    printed, _ = demo.communicate(timeout=60)
+    printed, _ = demo.communicate(timeout=patient(60))
     assert demo.returncode not in (0, None), printed
     assert not left_behind(checkout)

@@ -26,6 +26,7 @@ def test_there_are_examples():
     assert {"example_notebook_job", "example_notebook_sources", "example_notebook_sensor"} < set(EXAMPLES)
 
 
+@pytest.mark.essential
 def test_a_deferred_job_and_its_result(airflow, emulator):
     run_id = run_to_success(airflow, "example_notebook_job")
     result = airflow.xcom("example_notebook_job", run_id, "run_notebook")
@@ -59,6 +60,19 @@ def test_a_notebook_that_fails(airflow):
     assert "::group::Cell 3 failed: KeyError: 'west'" in log
     assert "  | total = rows[" in log
     assert "  | rows = {" not in log  # of the notebook, the failing cell and no more
+
+
+@pytest.mark.essential
+def test_a_submit_whose_answer_is_lost_makes_one_job(airflow, emulator):
+    earlier = set(emulator.submitted())
+    emulator.fault("CreateNotebookExecutionJob", "UNAVAILABLE", times=2, drop_response=True)
+    try:
+        run_id = run_to_success(airflow, "example_notebook_job")
+        assert emulator.calls()["CreateNotebookExecutionJob"] >= 3, "the fault did not come to pass"
+    finally:
+        emulator.reset()
+    result = airflow.xcom("example_notebook_job", run_id, "run_notebook")
+    assert set(emulator.submitted()) - earlier == {result["job_id"]}
 
 
 def test_direct_and_dataform_sources(airflow):

@@ -7,14 +7,11 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from tests.benchmarks.__main__ import environment
 
 
-@pytest.mark.timeout(300)
 def test_a_hundred_deferred_jobs_share_one_watch_and_all_ends_are_seen(tmp_path):
-    order = {"kind": "ours", "waiting": 100, "seconds": 20, "start": 2, "settle": 13}
+    order = {"kind": "ours", "waiting": 100, "seconds": 20, "start": 2, "settle": 30}
     run = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.triggerer", json.dumps(order)],
         capture_output=True,

@@ -7,11 +7,9 @@ import re
 import signal
 
 import httpx
-import pytest
 
+from tests.support.patience import patient
 from tests.system.script import left_behind, start
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def read_until(process, wanted: str) -> str:
@@ -31,7 +29,7 @@ def value(name: str, printed: str) -> str:
 def states_of_runs(printed: str) -> dict[str, str]:
     """The states of the runs that it made, as the printed user with the printed password sees them."""
     credentials = {"username": value("user", printed), "password": value("password", printed)}
-    with httpx.Client(base_url=value("address", printed), timeout=30) as api:
+    with httpx.Client(base_url=value("address", printed), timeout=patient(30)) as api:
         assert api.get("/api/v2/dags").status_code == 401
         assert api.post("/auth/token", json={**credentials, "password": "another"}).status_code == 401
         token = api.post("/auth/token", json=credentials).raise_for_status().json()["access_token"]
@@ -45,19 +43,19 @@ def test_it_serves_finished_runs_until_it_is_interrupted(checkout):
         printed = read_until(ui, "Ctrl-C stops it")
         assert states_of_runs(printed) == {"daily_report": "success", "failing": "failed", "two_days": "success"}
         second = start(checkout, "ui.py")
-        assert "It runs already" in second.communicate(timeout=30)[0]
+        assert "It runs already" in second.communicate(timeout=patient(30))[0]
         assert second.returncode == 1
         assert ui.poll() is None
     finally:
         os.kill(ui.pid, signal.SIGINT)
-        ui.communicate(timeout=60)
+        ui.communicate(timeout=patient(60))
     assert ui.returncode == 130
     assert not left_behind(checkout)
 
 
 def test_it_can_be_started_again_and_ends_by_itself_when_told_to(checkout):
     ui = start(checkout, "ui.py", "--once")
-    printed, _ = ui.communicate(timeout=240)
+    printed, _ = ui.communicate(timeout=patient(240))
     assert ui.returncode == 0, printed
     assert value("password", printed)
     assert not left_behind(checkout)
@@ -67,6 +65,6 @@ def test_it_stops_what_it_started_when_it_is_ended_half_way(checkout):
     ui = start(checkout, "ui.py")
     read_until(ui, "starting Airflow")
     os.kill(ui.pid, signal.SIGTERM)
-    ui.communicate(timeout=60)
+    ui.communicate(timeout=patient(60))
     assert ui.returncode == 143
     assert not left_behind(checkout)

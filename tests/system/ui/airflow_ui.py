@@ -10,9 +10,10 @@ from urllib.parse import quote, urlencode, urlsplit
 from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, Request, Route, expect
 
 from tests.conftest import CHECKOUT
+from tests.support.patience import patient
 
 SCREENSHOTS = CHECKOUT / "tests" / "output" / "screenshots"
-TIMEOUT = 20_000  # ms; two cores may be shared
+TIMEOUT = patient(20) * 1000  # ms
 
 
 @dataclass

@@ -1,9 +1,7 @@
-"""An Airflow with users, the runs that the tests look at, and a browser to look at them with."""
+"""The runs that the tests look at, and a browser to look at them with."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,12 +10,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser import chromium
-from tests.conftest import CHECKOUT, EmulatorProcess, wait_until
-from tests.system import auth_manager
+from tests.conftest import EmulatorProcess
+from tests.support.patience import patient, wait_until
 from tests.system.stack import Airflow, free_port
 from tests.system.ui.airflow_ui import AirflowUI
 
-USERS = {"admin": "admin", "viewer": "viewer"}  # of whom the viewer may see no DAG `private_...`
 # The characters that a URL needs encoded. Not `%`, `/` and `?`: with them Airflow does not find the run itself.
 ODD_RUN_ID = "odd+run: a&b=c é"
 FINISHED = {
@@ -34,46 +31,6 @@ FINISHED = {
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
-    """An emulator that nobody else uses, so that its list of jobs is known."""
-    data_dir = tmp_path_factory.mktemp("ui_emulator") / "data"
-    with EmulatorProcess(
-        data_dir, "--max-concurrent", "4", "--cleanup-delay", "0.2", "--bucket", "ui-tests"
-    ) as process:
-        yield process
-
-
-# A connection that is no good, and what of it nobody may see.
-SECRETS = ("a-password-of-ours", "a-private-key-of-ours", "key@ours.example")
-KEY = {
-    "type": "service_account",
-    "private_key": SECRETS[1],
-    "client_email": SECRETS[2],
-    "token_uri": "https://x.invalid",
-}
-CONNECTION = {
-    "conn_type": "google_cloud_platform",
-    "password": SECRETS[0],
-    "extra": {"project": "example-project", "keyfile_dict": json.dumps(KEY)},
-}
-
-
-@pytest.fixture(scope="session")
-def airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """An Airflow to sign in to, with the DAGs beside this file."""
-    settings = {
-        "AIRFLOW__CORE__AUTH_MANAGER": auth_manager.NAME,
-        "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN": "^.+$",
-        "AIRFLOW_CONN_NO_GOOD": json.dumps(CONNECTION),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
-    }
-    home = tmp_path_factory.mktemp("ui_airflow") / "home"
-    dags = Path(__file__).parent / "dags"
-    with Airflow(home, dags, {**settings, **emulator.exports}, users=USERS) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
 def prefixed_url(airflow: Airflow) -> str:
     """The same Airflow below a path, as behind a proxy: one more API server, on the same database."""
     port = free_port()
@@ -82,7 +39,7 @@ def prefixed_url(airflow: Airflow) -> str:
 
     def serves() -> bool:
         try:
-            return httpx.get(f"{url}/api/v2/version").is_success
+            return httpx.get(f"{url}/api/v2/version", timeout=patient(5)).is_success
         except httpx.TransportError:
             return False
 
@@ -95,7 +52,8 @@ def finished(airflow: Airflow) -> dict[str, tuple[str, str]]:
     """The DAG and the run of each of FINISHED, after all of them have ended."""
     for dag_id, run_id, _ in FINISHED.values():
         airflow.create_run(dag_id, dag_run_id=run_id)
-    airflow.unpause()
+    for dag_id in {dag_id for dag_id, _, _ in FINISHED.values()}:
+        airflow.unpause(dag_id)
     for dag_id, run_id, state in FINISHED.values():
         assert airflow.wait_for_run(dag_id, run_id, timeout=300) == state, (dag_id, run_id)
     return {name: (dag_id, run_id) for name, (dag_id, run_id, _) in FINISHED.items()}

@@ -13,10 +13,11 @@ import pytest
 from fastapi.routing import APIRoute
 
 from airflow_provider_nbjob.plugins.notebook_jobs.app import STATIC, app
+from tests.support.patience import patient
+from tests.system.conftest import SECRETS, USERS
 from tests.system.ui.airflow_ui import task_query
-from tests.system.ui.conftest import FINISHED, SECRETS, USERS
+from tests.system.ui.conftest import FINISHED
 
-pytestmark = pytest.mark.timeout(400)
 PATHS = [re.sub(r"\{.*\}", "notebook-jobs.css", route.path) for route in app.routes]
 REPORT = task_query(*FINISHED["report"][:2], "notebook")
 PRIVATE = task_query(*FINISHED["private"][:2], "notebook")
@@ -42,10 +43,12 @@ class Client(httpx.Client):
 def clients(airflow, finished) -> Iterator[dict[str, Client]]:
     """A client of each user, who signed in by password, and one of nobody."""
     opened = {
-        user: Client(base_url=airflow.url, headers={"authorization": f"Bearer {airflow.token(user)}"}, timeout=30)
+        user: Client(
+            base_url=airflow.url, headers={"authorization": f"Bearer {airflow.token(user)}"}, timeout=patient(30)
+        )
         for user in USERS
     }
-    opened["nobody"] = Client(base_url=airflow.url, timeout=30)
+    opened["nobody"] = Client(base_url=airflow.url, timeout=patient(30))
     yield opened
     for client in opened.values():
         client.close()
@@ -91,7 +94,7 @@ def test_there_is_nothing_but_routes():
 
 def test_the_cookie_of_a_session_is_as_good_as_a_token(airflow, airflow_ui, nobody):
     cookies = {cookie["name"]: cookie["value"] for cookie in airflow_ui.new_page("viewer").context.cookies()}
-    with Client(base_url=airflow.url, cookies=cookies, timeout=30) as session:
+    with Client(base_url=airflow.url, cookies=cookies, timeout=patient(30)) as session:
         session.asks(f"task?{REPORT}")
         session.asks(f"task?{PRIVATE}", 403)
         session.cookies.clear()
@@ -117,7 +120,7 @@ def test_tokens_that_are_no_good(airflow, nobody):
     }
     for name, value in tokens.items():
         for sent in ({"headers": {"authorization": f"Bearer {value}"}}, {"cookies": {"_token": value}}):
-            with Client(base_url=airflow.url, timeout=30, **sent) as client:
+            with Client(base_url=airflow.url, timeout=patient(30), **sent) as client:
                 answer = client.get(f"/notebook-jobs/task?{REPORT}")
                 assert (name, answer.is_success) == (name, name == "as issued")
                 assert ("revenue" in answer.text) == answer.is_success

@@ -9,7 +9,6 @@ from playwright.sync_api import Frame, Page, expect
 
 from tests.system.ui.airflow_ui import AirflowUI, notebook_of, open_page, open_tab, switch_theme
 
-pytestmark = pytest.mark.timeout(400)
 ENOUGH = 4.5  # contrast of text, WCAG 2.2 AA
 KEYS = 30  # fewer than would lead through all
 # The contrast of each text that is seen with the background that it stands on: that of the nearest ancestor with one.

@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import pytest
 from playwright.sync_api import Frame, Page, expect
 
 from airflow_provider_nbjob.record import JOB_XCOM_KEY
@@ -18,7 +17,6 @@ from tests.conftest import CHECKOUT, EmulatorProcess
 from tests.system.ui.airflow_ui import notebook_of, open_page, open_tab
 from tests.system.ui.dags.notebooks import MARKUP
 
-pytestmark = pytest.mark.timeout(400)
 NOTEBOOKS = sorted((CHECKOUT / "tests" / "notebooks" / "hostile").glob("*.ipynb"))
 KEYS = 60  # to reach by Tab what can be reached
 

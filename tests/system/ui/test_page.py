@@ -7,10 +7,9 @@ from collections import Counter
 import pytest
 from playwright.sync_api import Frame, expect
 
+from tests.support.patience import patient
 from tests.system.ui.airflow_ui import notebook_of, open_alone, open_page, open_tab, plugin_frame
 from tests.system.ui.conftest import ODD_RUN_ID
-
-pytestmark = pytest.mark.timeout(400)
 
 
 def rows(jobs: Frame) -> list[tuple[str, ...]]:
@@ -97,7 +96,7 @@ def test_a_job_ends_before_its_reader_s_eyes(finished, waiting, page):
     assert before[0] == 150
 
     open_the_gate()
-    expect(row.locator(".state")).to_have_text("succeeded", timeout=90_000)
+    expect(row.locator(".state")).to_have_text("succeeded", timeout=patient(60) * 1000)
     assert jobs.evaluate("window.same === document.querySelector('h1')"), "the page was loaded again"
     assert jobs.evaluate("[scrollY, document.activeElement.href]") == before
     assert jobs.get_by_label("Text", exact=True).input_value() == "not sent yet"

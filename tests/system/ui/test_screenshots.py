@@ -25,7 +25,6 @@ from tests.system.ui.airflow_ui import (
     task_query,
 )
 
-pytestmark = pytest.mark.timeout(400)
 WIDTH, HEIGHT = 1280, 900
 FOR_THE_README = {"failing-light": "notebook-tab", "jobs-dark": "notebook-jobs"}
 

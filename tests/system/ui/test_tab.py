@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Frame, Page, expect
 
+from tests.support.patience import patient
 from tests.system.ui.airflow_ui import (
     AirflowUI,
     notebook_of,
@@ -15,7 +16,6 @@ from tests.system.ui.airflow_ui import (
     task_query,
 )
 
-pytestmark = pytest.mark.timeout(400)
 SIDEWAYS = "element => element.ownerDocument.documentElement.scrollWidth > innerWidth"
 
 
@@ -32,6 +32,7 @@ def focused(tab: Frame) -> str:
     return str(tab.evaluate("document.activeElement.textContent"))
 
 
+@pytest.mark.essential
 def test_a_task_that_succeeded(finished, page):
     tab = open_tab(page, *finished["report"], "notebook")
     assert state_of(tab) == "succeeded"
@@ -51,6 +52,7 @@ def test_a_task_that_succeeded(finished, page):
     expect(notebook.locator("table.dataframe tbody tr")).to_have_text(["0 north 1200.5", "1 south 800.0"])
 
 
+@pytest.mark.essential
 def test_a_task_that_failed(finished, page):
     tab = open_tab(page, *finished["failing"], "notebook")
     assert state_of(tab) == "failed"
@@ -109,7 +111,7 @@ def test_a_running_task_ends_before_its_reader_s_eyes(waiting, page):
     tab.evaluate("window.same = document.querySelector('h1')")
 
     open_the_gate()
-    expect(tab.locator("#state")).to_contain_text("succeeded", timeout=60_000)
+    expect(tab.locator("#state")).to_contain_text("succeeded", timeout=patient(60) * 1000)
     expect(tab.locator("#notebook h2")).to_have_text("Executed notebook")
     expect(notebook.locator(".jp-OutputArea-output")).to_contain_text("the gate is open")
     assert tab.locator("iframe").count() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 from airflow.providers.standard.operators.bash import BashOperator
@@ -9,6 +10,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 
+PATIENCE = float(os.environ.get("NBJOB_TEST_PATIENCE", "4"))
 PARAMETERS = "day = '2000-01-01'\nn = 0\ntry_number = 1\ngate = ''"
 TITLE = "# Orders of a day\n\nDrawn, counted, and **handed on**."
 PLOT = """
@@ -29,10 +31,10 @@ ONE_FAILS = 'print(f"notebook {n}")\nassert int(n) != 1, f"notebook {n} fails as
 FIRST_TRY_FAILS = 'print(f"this is try {try_number}")\nassert int(try_number) > 1, f"try {try_number} fails as asked"'
 # As text it is harmless; as markup it would tell of itself.
 MARKUP = """<img src=x onerror="document.title='TRIPPED'">"""
-WAITING = """
+WAITING = f"""
 import pathlib, time
 print("waiting for the gate", flush=True)
-end = time.monotonic() + 240
+end = time.monotonic() + {240 * PATIENCE}
 while not pathlib.Path(gate).exists():
     assert time.monotonic() < end, "nobody opened the gate"
     time.sleep(0.2)

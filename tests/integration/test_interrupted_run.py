@@ -1,0 +1,97 @@
+"""A test run in several processes that is interrupted, or fails, leaves no emulator, kernel or worker behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import CHECKOUT
+from tests.support.patience import patient, wait_until
+
+MARK = "NBJOB_TEST_NESTED_RUN"
+TESTS = """
+import os, pathlib, time
+import pytest
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(emulator, number):
+    pathlib.Path({folder!r}, f"ready-{{number}}").touch()
+    {then}
+"""
+
+
+class NestedRun:
+    """A pytest of its own with two workers, each of which has an emulator.
+
+    :param folder: where its tests are, and where they say that they run
+    :param then: what its tests do once the emulator serves
+    """
+
+    def __init__(self, folder: Path, then: str) -> None:
+        self.folder, self.mark = folder, uuid.uuid4().hex
+        (folder / "test_nested.py").write_text(TESTS.format(folder=str(folder), then=then))
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_"))}
+        command = [sys.executable, "-m", "pytest", "--rootdir", str(CHECKOUT)]
+        command += ["-c", str(CHECKOUT / "pyproject.toml"), "--numprocesses", "2", str(folder / "test_nested.py")]
+        with (folder / "printed").open("w") as printed:
+            self.process = subprocess.Popen(
+                command,
+                cwd=CHECKOUT,
+                env={**kept, MARK: self.mark, "PYTHONPATH": str(CHECKOUT)},
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # Below a shell's background job, as CI may be, SIGINT is ignored from the start.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+
+    def wait_until_it_runs(self) -> None:
+        """Wait until both workers run a test."""
+
+        def runs() -> bool:
+            assert self.process.poll() is None, self.printed()
+            return all((self.folder / f"ready-{number}").exists() for number in (1, 2))
+
+        wait_until(runs, timeout=90, what="two tests with an emulator each")
+        assert sum("airflow_provider_nbjob.emulator" in command for command in self.left()) == 2
+
+    def printed(self) -> str:
+        """Return what the run printed."""
+        return (self.folder / "printed").read_text()
+
+    def left(self) -> list[str]:
+        """Return the commands of the processes that the run started and that have not ended."""
+        commands = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    commands.append(" ".join(process.cmdline()))
+        return commands
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGKILL"])
+def test_a_run_that_is_interrupted_leaves_nothing(tmp_path, how):
+    run = NestedRun(tmp_path, "time.sleep(3600)")
+    run.wait_until_it_runs()
+    if how == "Ctrl-C":
+        os.killpg(run.process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    else:
+        run.process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
+    assert run.process.wait(patient(60)) != 0
+    wait_until(lambda: not run.left(), timeout=60, what="the end of all that the run started")
+
+
+@pytest.mark.parametrize("then", ["raise ValueError('as asked')", "os._exit(3)"])
+def test_a_run_that_fails_leaves_nothing(tmp_path, then):
+    run = NestedRun(tmp_path, then)
+    assert run.process.wait(patient(120)) == 1, run.printed()
+    assert "2 failed" in run.printed()
+    wait_until(lambda: not run.left(), timeout=60, what="the end of all that the run started")
