@@ -14,18 +14,24 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_nbjob.exceptions import ApiError, JobCancelled, JobFailed, JobLost, JobTimeout
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.conftest import BUCKET, wait_until
+from tests.conftest import BUCKET, EmulatorProcess
 from tests.integration.conftest import arguments, make_context
 from tests.integration.test_operators import SLEEPING, active_jobs, run_operator, run_trigger
+from tests.support.patience import wait_until
 
 QUICK: dict = {}
 FAILING = {"gcs_notebook_source": f"gs://{BUCKET}/notebooks/failing.ipynb"}
 
 
 class Task:
-    """A task instance with two retries, and its tries."""
+    """A task instance with two retries, and its tries.
 
-    def __init__(self) -> None:
+    :param service: the emulator
+    """
+
+    def __init__(self, service: EmulatorProcess) -> None:
+        self._service = service
+        self._before = set(active_jobs(service))  # other tests' jobs, if any
         self.run_id = f"run-{uuid.uuid4().hex}"
         self.start = datetime.now(timezone.utc)
 
@@ -33,6 +39,10 @@ class Task:
         context = make_context(self.run_id, retries=2, try_number=try_number, max_tries=clears_after + 2)
         context["dag_run"] = SimpleNamespace(start_date=start or self.start)
         return context
+
+    def active_ids(self) -> set[str]:
+        """Return the ids of the jobs that this test submitted and that go on."""
+        return {JobName.parse(name).job_id for name in set(active_jobs(self._service)) - self._before}
 
     def submit(self, context: dict, source: dict, **changes) -> str:
         """Submit a job as a worker that is killed then; its id."""
@@ -44,15 +54,11 @@ class Task:
 
 @pytest.fixture
 def task(service):
-    return Task()
+    return Task(service)
 
 
 def state(service, job_id: str) -> str | None:
     return next((job["jobState"] for job in service.jobs() if job["name"].endswith(f"/{job_id}")), None)
-
-
-def active_ids(service) -> set[str]:
-    return {JobName.parse(name).job_id for name in active_jobs(service)}
 
 
 def wait_for_end(service, job_id: str) -> None:
@@ -65,11 +71,11 @@ def test_a_retry_goes_on_with_the_job_of_a_killed_worker(service, task, deferrab
     first = task.submit(task.context(1), QUICK)
     if has_ended:
         wait_for_end(service, first)
-    before = len(service.jobs())
+    before = len(service.submitted())
     context = task.context(2)
     result = run_operator(CreateNotebookExecutionJobOperator(**arguments(deferrable=deferrable)), context)
     assert result["job_id"] == first
-    assert len(service.jobs()) == before
+    assert len(service.submitted()) == before
     assert JobName.parse(context["ti"].pushed["notebook_execution_job"]["name"]).job_id == first
 
 
@@ -92,14 +98,14 @@ def test_a_clear_is_a_new_job_and_stops_the_old_one(service, task, source):
         wait_for_end(service, first)
     second = task.submit(task.context(2, clears_after=1), SLEEPING)
     assert second != first
-    assert active_ids(service) == {second}
+    assert task.active_ids() == {second}
 
 
 def test_a_retry_after_a_clear_goes_on_with_what_came_after_it(service, task):
     task.submit(task.context(1), SLEEPING)
     second = task.submit(task.context(2, clears_after=1), SLEEPING)
     assert task.submit(task.context(3, clears_after=1), SLEEPING) == second
-    assert active_ids(service) == {second}
+    assert task.active_ids() == {second}
 
 
 def test_what_an_earlier_start_of_the_run_left_is_stopped(service, task):
@@ -108,19 +114,19 @@ def test_what_an_earlier_start_of_the_run_left_is_stopped(service, task):
     of_another_task = task.submit(make_context(task.run_id, task_id="other"), named)
     second = task.submit(task.context(2, clears_after=1, start=task.start + timedelta(hours=1)), named)
     assert first != second
-    assert active_ids(service) == {second, of_another_task}
+    assert task.active_ids() == {second, of_another_task}
 
 
 def test_stopping_is_left_to_those_who_ask_for_it(service, task):
     first = task.submit(task.context(1), SLEEPING, cancel_on_kill=False)
     second = task.submit(task.context(2, clears_after=1), SLEEPING, cancel_on_kill=False)
-    assert active_ids(service) == {first, second}
+    assert task.active_ids() == {first, second}
 
 
 def test_what_is_not_durable_is_submitted_anew(service, task):
     first = task.submit(task.context(1), SLEEPING, durable=False)
     second = task.submit(task.context(2), SLEEPING, durable=False)
-    assert active_ids(service) == {first, second}
+    assert task.active_ids() == {first, second}
 
 
 @pytest.mark.parametrize("how", ["cancelled", "deleted"])
@@ -143,24 +149,33 @@ def test_a_job_stopped_by_its_former_owner_is_replaced_once(service, hook, task,
     stop(second)
     with pytest.raises(JobCancelled if how == "cancelled" else JobLost):
         operator.execute_complete(context, run_trigger(again.value.trigger))
-    assert not active_ids(service)
+    assert not task.active_ids()
 
 
 def test_a_worker_that_waits_replaces_a_stopped_job_too(service, hook, task):
     first = task.submit(task.context(1), SLEEPING)
-    threading.Timer(1.0, service.delete, [next(j["name"] for j in service.jobs() if first in j["name"])]).start()
-    result = CreateNotebookExecutionJobOperator(**arguments()).execute(task.context(2))
+    name = next(job["name"] for job in service.jobs() if first in job["name"])
+    context = task.context(2)
+
+    def delete_once_it_is_waited_for():
+        wait_until(lambda: context["ti"].pushed.get("notebook_execution_job"), timeout=30, what="the adoption")
+        service.delete(name)
+
+    thread = threading.Thread(target=delete_once_it_is_waited_for)
+    thread.start()
+    result = CreateNotebookExecutionJobOperator(**arguments()).execute(context)
+    thread.join()
     assert result["job_id"].endswith("-2")
 
 
 def test_a_look_that_fails_makes_no_second_job(service, task, monkeypatch):
     monkeypatch.setattr("airflow_provider_nbjob.hooks.requests.RETRY_TOTAL", 0.5)
     task.submit(task.context(1), SLEEPING)
-    before = len(service.jobs())
+    before = len(service.submitted())
     service.fault("GetNotebookExecutionJob", "UNAVAILABLE")
     with pytest.raises(Exception, match="UNAVAILABLE"):
         CreateNotebookExecutionJobOperator(**arguments()).execute(task.context(2))
-    assert len(service.jobs()) == before
+    assert len(service.submitted()) == before
 
 
 def test_a_create_that_is_never_answered_leaves_nothing(service, task, monkeypatch):
@@ -170,7 +185,7 @@ def test_a_create_that_is_never_answered_leaves_nothing(service, task, monkeypat
     with pytest.raises(ApiError, match="UNAVAILABLE"):
         CreateNotebookExecutionJobOperator(**arguments(**SLEEPING)).execute(task.context(1))
     assert len(service.submitted()) == before + 1
-    assert not active_ids(service)
+    assert not task.active_ids()
 
 
 @pytest.mark.parametrize(
@@ -200,6 +215,8 @@ def test_a_job_that_the_api_ended_at_the_limit_of_the_task_is_a_timeout(service,
         job = wait_until(lambda: context["ti"].pushed.get("notebook_execution_job"), timeout=30, what="a job")
         service.force_state(JobName.parse(job["name"]).job_id, "JOB_STATE_EXPIRED")
 
-    threading.Thread(target=expire).start()
+    thread = threading.Thread(target=expire)
+    thread.start()
     with pytest.raises(JobTimeout, match="exceeded 0:05:00"):
         operator.execute(context)
+    thread.join()

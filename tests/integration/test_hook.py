@@ -15,12 +15,13 @@ from airflow_provider_nbjob.hooks.clients import notebook_service_client, resolv
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import JobName, JobState, state_of
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
-from tests.conftest import BUCKET, wait_until
+from tests.conftest import BUCKET
 from tests.integration.conftest import LOCATION, api_job
+from tests.support.patience import wait_until
 
 CREATE, GET, LIST = ("CreateNotebookExecutionJob", "GetNotebookExecutionJob", "ListNotebookExecutionJobs")
 SLEEPING = nbformat.writes(
-    nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import time; time.sleep(120)")])
+    nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import time; time.sleep(3600)")])
 ).encode()
 
 
@@ -109,6 +110,7 @@ def test_a_create_whose_answer_was_lost_is_one_job(hook, service, times):
 
 
 def test_a_create_without_an_id_is_not_sent_again_when_it_may_have_been_performed(hook, service):
+    before = {job["name"] for job in service.jobs()}
     service.fault(CREATE, "UNAVAILABLE", times=1, drop_response=True)
     with pytest.raises(ApiError):
         create_sleeping(hook)
@@ -116,7 +118,8 @@ def test_a_create_without_an_id_is_not_sent_again_when_it_may_have_been_performe
     (orphan,) = [
         job
         for job in service.jobs()
-        if job["jobState"] in ("JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING")
+        if job["name"] not in before
+        and job["jobState"] in ("JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING")
     ]
     hook.cancel_notebook_execution_job(name=orphan["name"])
 
@@ -165,18 +168,19 @@ def test_views(hook):
 
 
 def test_listing_pages_lazily_and_never_asks_for_more_than_the_api_gives(hook, service):
+    listed = f"listed {new_id()}"
     names = [
-        create(hook, display_name="listed", notebook_runtime_template_resource_name=TEMPLATE_FAILS) for _ in range(5)
+        create(hook, display_name=listed, notebook_runtime_template_resource_name=TEMPLATE_FAILS) for _ in range(5)
     ]
     service.reset()
     jobs = hook.list_notebook_execution_jobs(
-        location=LOCATION, filter='displayName="listed"', order_by="create_time desc", page_size=2
+        location=LOCATION, filter=f'displayName="{listed}"', order_by="create_time desc", page_size=2
     )
     assert [job.name for job in itertools.islice(jobs, 2)] == names[:-3:-1]
     assert service.calls()[LIST] == 1
     assert [job.name for job in jobs] == names[2::-1]
     assert service.calls()[LIST] == 3
-    assert list(hook.list_notebook_execution_jobs(location=LOCATION, filter='displayName="listed"', page_size=5000))
+    assert list(hook.list_notebook_execution_jobs(location=LOCATION, filter=f'displayName="{listed}"', page_size=5000))
 
 
 TEMPLATE_FAILS = api_job()["notebook_runtime_template_resource_name"].replace("/t", "/fail-provisioning")

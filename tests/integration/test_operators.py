@@ -37,8 +37,10 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
 )
-from tests.conftest import BUCKET, CHECKOUT, wait_until
+from tests.conftest import BUCKET, CHECKOUT
 from tests.integration.conftest import LOCATION, api_job, arguments, make_context
+from tests.integration.emulator.conftest import until_exists
+from tests.support.patience import patient, wait_until
 
 NOTEBOOKS = CHECKOUT / "example_dags" / "notebooks"
 
@@ -47,7 +49,7 @@ def notebook(*cells: str) -> dict:
     return dict(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
 
 
-SLEEPING = {"gcs_notebook_source": None, "direct_notebook_source": notebook("import time; time.sleep(120)")}
+SLEEPING = {"gcs_notebook_source": None, "direct_notebook_source": notebook("import time; time.sleep(3600)")}
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def run_trigger(trigger, timeout=60.0) -> dict:
     async def events():
         return [event.payload async for event in again.run()]
 
-    (event,) = asyncio.run(asyncio.wait_for(events(), timeout))
+    (event,) = asyncio.run(asyncio.wait_for(events(), patient(timeout)))
     return json.loads(json.dumps(event))
 
 
@@ -126,9 +128,9 @@ def test_a_failing_notebook_fails_the_task(service, context, deferrable):
         run_operator(operator, context)
     assert not isinstance(error.value, AirflowFailException)  # a retry may do better
     assert f"gs://{BUCKET}/runs/" in str(error.value)
-    executed = nbformat.read(next(service.object_path(f"gs://{BUCKET}/runs").glob("*/failing.ipynb")), as_version=4)
-    assert executed.cells[2].outputs[-1].ename == "KeyError"
     record = context["ti"].pushed["notebook_execution_job"]
+    executed = nbformat.read(service.object_path(record["output_notebook_uri"]), as_version=4)
+    assert executed.cells[2].outputs[-1].ename == "KeyError"
     assert (record["job_state"], record["status"]["code"]) == ("JOB_STATE_FAILED", 2)
     assert record["failed_cell"] == {"number": 3, "ename": "KeyError", "evalue": "'west'"}
     assert record["output_notebook_uri"].endswith("/failing.ipynb")
@@ -234,11 +236,11 @@ def test_a_template_that_may_come_out_as_nothing_is_no_second_source():
 
 def test_a_try_submits_once(service, context):
     operators = [CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING)) for _ in range(2)]
-    before = len(service.jobs())
+    before = len(service.submitted())
     for operator in operators:  # the second is the same try in another process, the first's having been killed
         with pytest.raises(TaskDeferred):
             operator.execute(context)
-    assert len(service.jobs()) == before + 1
+    assert len(service.submitted()) == before + 1
     operators[0].on_kill()
 
 
@@ -272,10 +274,10 @@ def test_the_default_display_name_tells_mapped_instances_apart(service, map_inde
 
 
 def test_an_answer_that_was_lost_makes_no_second_job(service, context):
-    before = len(service.jobs())
+    before = len(service.submitted())
     service.fault("CreateNotebookExecutionJob", "UNAVAILABLE", times=2, drop_response=True)
     CreateNotebookExecutionJobOperator(**arguments()).execute(context)
-    assert len(service.jobs()) == before + 1
+    assert len(service.submitted()) == before + 1
 
 
 def test_the_api_mints_the_id_of_a_job_that_is_not_durable(service, context):
@@ -331,7 +333,8 @@ def test_partial_success_may_be_accepted(service, context):
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_deadline_stops_the_job(service, context, deferrable):
     operator = CreateNotebookExecutionJobOperator(
-        **arguments(deferrable=deferrable, execution_timeout=timedelta(seconds=2), **SLEEPING)
+        # The API's own limit, the task's by default, might end the job before the task's deadline is noticed.
+        **arguments(deferrable=deferrable, execution_timeout=timedelta(seconds=2), job_timeout=3600, **SLEEPING)
     )
     with pytest.raises(JobTimeout, match="at the deadline"):
         run_operator(operator, context)
@@ -444,7 +447,7 @@ def submit(hook, **changes) -> str:
 
 
 def sensor(**changes):
-    return NotebookExecutionJobSensor(**{"task_id": "wait", "poke_interval": 0.2, "timeout": 60, **changes})
+    return NotebookExecutionJobSensor(**{"task_id": "wait", "poke_interval": 0.2, "timeout": patient(60), **changes})
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -526,17 +529,19 @@ def test_a_missing_connection_is_an_event_and_no_orphan(service, monkeypatch):
     assert "no-such-conn" in event["message"]
 
 
-def test_the_states_that_the_emulator_gave_are_the_jobs(hook, service):
-    name = submit(hook)
+def test_the_states_that_the_emulator_gave_are_the_jobs(hook, service, tmp_path):
+    go = tmp_path / "go"
+    content = json.dumps(notebook(until_exists(go))).encode()
+    name = submit(hook, gcs_notebook_source=None, direct_notebook_source={"content": content})
     seen = []
-    wait_until(
-        lambda: (
-            (state := state_of(hook.get_notebook_execution_job(name=name))),
-            state in seen or seen.append(state),
-            state.is_terminal,
-        )[2],
-        timeout=60,
-        what="the end",
-        interval=0.02,
-    )
+
+    def has_ended():
+        state = state_of(hook.get_notebook_execution_job(name=name))
+        if state not in seen:
+            seen.append(state)
+        if state is JobState.RUNNING:
+            go.touch()
+        return state.is_terminal
+
+    wait_until(has_ended, timeout=60, what="the end", interval=0.02)
     assert seen[-2:] == [JobState.RUNNING, JobState.SUCCEEDED]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -14,17 +13,26 @@ from airflow_provider_nbjob.hooks import notebook_execution_job as hook_module
 from airflow_provider_nbjob.job import JobState, state_of
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
-from tests.conftest import wait_until
 from tests.integration.conftest import LOCATION, api_job, make_context
 from tests.integration.test_operators import run_trigger
 from tests.relay import Relay
+from tests.support.patience import patient, wait_until
 
 CREATE, GET = "CreateNotebookExecutionJob", "GetNotebookExecutionJob"
 
 
+class Network(Relay):
+    """A network that can lose answers."""
+
+    def lose_answers(self) -> None:
+        """Pass requests on over the connections that stand, and no answers."""
+        with self._lock:
+            self._forgotten.update(self._connections[1::2])  # those to the server
+
+
 @pytest.fixture
 def network(service, monkeypatch):
-    with Relay(service.exports["NBJOB_EMULATOR_HOST"]) as relay:
+    with Network(service.exports["NBJOB_EMULATOR_HOST"]) as relay:
         monkeypatch.setenv("NBJOB_EMULATOR_HOST", relay.address)
         yield relay
 
@@ -35,15 +43,15 @@ def name(network, hook):
     return hook.create_notebook_execution_job(job=api_job(), location=LOCATION)
 
 
-def in_mid_call(service, rpc, call, then):
-    """Do something while a call is under way; what the call returns."""
+def dropped_in_mid_call(service, network, rpc, call):
+    """Drop the connection of a call that the API has got and has not answered; what the call returns."""
     before = service.calls().get(rpc, 0)
-    service.fault(rpc, delay=1.0, times=1)
+    network.lose_answers()
     with ThreadPoolExecutor() as threads:
         answer = threads.submit(call)
         wait_until(lambda: service.calls().get(rpc, 0) > before, timeout=10, what=f"{rpc} under way", interval=0.01)
-        then()
-        return answer.result(timeout=60)
+        network.drop()
+        return answer.result(timeout=patient(60))
 
 
 def test_a_refused_connection_is_transient(hook, network, name):
@@ -55,7 +63,7 @@ def test_a_refused_connection_is_transient(hook, network, name):
 
 def test_a_connection_dropped_in_mid_call_is_transient(hook, service, network, name):
     with pytest.raises(ApiError) as error:
-        in_mid_call(service, GET, lambda: hook.get_notebook_execution_job(name=name, retry=False), network.drop)
+        dropped_in_mid_call(service, network, GET, lambda: hook.get_notebook_execution_job(name=name, retry=False))
     assert error.value.is_transient
 
 
@@ -65,22 +73,34 @@ def test_a_create_dropped_in_mid_call_is_one_job(hook, service, network):
     def create():
         return hook.create_notebook_execution_job(job=api_job(), location=LOCATION, notebook_execution_job_id=job_id)
 
-    name = in_mid_call(service, CREATE, create, network.drop)
+    next(hook.list_notebook_execution_jobs(location=LOCATION), None)  # opens the connection
+    name = dropped_in_mid_call(service, network, CREATE, create)
     assert [job["name"] for job in service.jobs() if job["name"].endswith(job_id)] == [name]
+    assert service.calls()[CREATE] == 2
 
 
 def test_a_connection_that_died_unnoticed_is_given_up(hook, network, name, monkeypatch):
-    monkeypatch.setitem(hook_module.ATTEMPT, "timeout", 1.0)
+    monkeypatch.setitem(hook_module.ATTEMPT, "timeout", patient(1))
     network.forget()
     assert hook.get_notebook_execution_job(name=name).name == name  # over a new connection
 
 
-def test_waiting_goes_on_through_an_outage_that_is_logged_once(hook, network, name, capsys):
+def test_waiting_goes_on_through_an_outage_that_is_logged_once(hook, network, name, capsys, monkeypatch):
     network.down()
-    up = threading.Timer(2.0, network.up)
-    up.start()
+    failures, get = [], hook.get_notebook_execution_job
+
+    def get_and_count(**arguments):
+        try:
+            return get(**arguments)
+        except ApiError as error:
+            failures.append(error)
+            if len(failures) == 3:
+                network.up()
+            raise
+
+    monkeypatch.setattr(hook, "get_notebook_execution_job", get_and_count)
     job = hook.wait_for_notebook_execution_job(name=name, poll_interval=0.1)
-    up.join()
+    assert len(failures) >= 3
     assert state_of(job) is JobState.SUCCEEDED
     log = capsys.readouterr().out
     assert log.count("Looking failed, and will be tried again") == 1
@@ -106,7 +126,7 @@ def test_an_outage_lasts_no_longer_than_the_deadline(hook, network, name, by):
     else:
         event = run_trigger(NotebookExecutionJobTrigger(name, poll_interval=0.1, end_time=end_time))
         assert event["outcome"] == "timeout"
-    assert time.time() < end_time + 10
+    assert time.time() < end_time + patient(10)
 
 
 def test_a_sensor_pokes_through_an_outage(network, name, capsys):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,8 +18,9 @@ from google.cloud.aiplatform_v1.services.notebook_service import NotebookService
 from google.cloud.aiplatform_v1.services.notebook_service.transports import NotebookServiceGrpcTransport
 from google.cloud.aiplatform_v1.types import JobState
 
+from airflow_provider_nbjob.emulator import engine, service
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.conftest import wait_until
+from tests.support.patience import patient, wait_until
 
 PROJECT = "emulator-project"
 PARENT = f"projects/{PROJECT}/locations/us-central1"
@@ -47,6 +50,15 @@ def notebook(*cells: str, tags: list[str] | None = None, **metadata: Any) -> byt
     if tags:
         made.cells[0].metadata["tags"] = tags
     return nbformat.writes(made).encode()
+
+
+def until_exists(path: Path) -> str:
+    """Return a cell that runs until a file exists, or two minutes at the longest."""
+    return (
+        "import os, time\n"
+        f"end_time = time.monotonic() + {patient(120)}\n"
+        f"while not os.path.exists({str(path)!r}) and time.monotonic() < end_time: time.sleep(0.05)"
+    )
 
 
 def make_job(**changes: Any) -> dict[str, Any]:
@@ -98,6 +110,20 @@ def run_job(client: NotebookServiceClient, *cells: str, **changes: Any) -> Any:
     return wait_for_state(client, job_name(create(client, job, new_id("run"))))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _ids_that_do_not_repeat() -> Iterator[None]:
+    """Mint ids from the operating system's randomness: pytest-randomly seeds Python's anew before each test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "random", random.SystemRandom())
+        yield
+
+
+@pytest.fixture
+def lasting_provisioning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the machine of ``slow-provisioning`` start never, so that no test has to be faster than it."""
+    monkeypatch.setattr(engine, "SLOW_PROVISIONING", 3600.0)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """One emulator for this folder."""
@@ -116,7 +142,7 @@ def client(server: Emulator) -> NotebookServiceClient:
 @pytest.fixture(scope="session")
 def http(server: Emulator) -> Iterator[httpx.Client]:
     """A plain HTTP client of the REST API."""
-    with httpx.Client(base_url=server.rest_url, timeout=30) as opened:
+    with httpx.Client(base_url=server.rest_url, timeout=patient(30)) as opened:
         yield opened
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.conftest import wait_until
+from tests.support.patience import wait_until
 
 _CELL = """
 import json, os, subprocess, sys, time

@@ -19,6 +19,7 @@ from tests.integration.emulator.conftest import (
     template,
     wait_for_state,
 )
+from tests.support.patience import patient
 
 REPOSITORY = "projects/p/locations/us-central1/repositories/r"
 
@@ -71,7 +72,7 @@ def test_an_id_that_is_taken_is_refused_and_free_again_once_deleted(client: Note
     name = job_name(create(client, make_job(), job_id))
     with pytest.raises(AlreadyExists, match=job_id):
         create(client, make_job(), job_id)
-    client.delete_notebook_execution_job(name=name).result(timeout=5)
+    client.delete_notebook_execution_job(name=name).result(timeout=patient(5))
     with pytest.raises(NotFound):
         client.get_notebook_execution_job(name=name)
     assert job_name(create(client, make_job(display_name="another"), job_id)) == name

@@ -17,6 +17,7 @@ from google.longrunning import operations_pb2
 from airflow_provider_nbjob.emulator.__main__ import is_loopback, main, parser
 from tests.conftest import EmulatorProcess
 from tests.integration.emulator.conftest import create, grpc_client, make_job, notebook
+from tests.support.patience import patient
 
 COMMAND = [sys.executable, "-m", "airflow_provider_nbjob.emulator"]
 FREE_PORTS = ["--grpc-port", "0", "--rest-port", "0", "--storage-port", "0"]
@@ -47,10 +48,10 @@ def test_it_prints_what_leads_clients_to_it_and_then_ready(tmp_path: Path) -> No
                 "conn_type": "google_cloud_platform",
                 "extra": {"project": "emulator-project", "is_anonymous": True},
             }
-            assert httpx.get(f"{rest}/emulator/health").json() == {"status": "ok"}
-            buckets = httpx.get(f"{storage}/storage/v1/b?project=p").json()["items"]
+            assert httpx.get(f"{rest}/emulator/health", timeout=patient(5)).json() == {"status": "ok"}
+            buckets = httpx.get(f"{storage}/storage/v1/b?project=p", timeout=patient(5)).json()["items"]
             assert sorted(bucket["name"] for bucket in buckets) == ["one", "two", "uploads"]
-            objects = httpx.get(f"{storage}/storage/v1/b/uploads/o").json()["items"]
+            objects = httpx.get(f"{storage}/storage/v1/b/uploads/o", timeout=patient(5)).json()["items"]
             assert sorted(stored["name"] for stored in objects) == ["n/a.ipynb", "n/sub/b.txt"]
             client = grpc_client(address)
             name = create(client, make_job()).operation.name
@@ -58,7 +59,7 @@ def test_it_prints_what_leads_clients_to_it_and_then_ready(tmp_path: Path) -> No
                 client.cancel_operation(operations_pb2.CancelOperationRequest(name=name))
         finally:
             process.terminate()
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=patient(20))
     assert process.returncode == 0
     assert "WARNING: listening on" not in errors
 
@@ -137,7 +138,7 @@ def test_only_loopback_addresses_need_no_warning(host: str, expected: bool) -> N
 def refused(data_dir: Path, *options: str) -> str:
     """What it says when it cannot start: status 1, nothing on stdout, and no traceback."""
     command = [*COMMAND, "--data-dir", str(data_dir), *FREE_PORTS, *options]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=patient(20))
     assert (run.returncode, run.stdout) == (1, "")
     assert "Traceback" not in run.stderr
     return run.stderr

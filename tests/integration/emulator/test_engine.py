@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -14,8 +17,8 @@ from google.cloud.aiplatform_v1.types import JobState
 from google.longrunning import operations_pb2
 from google.rpc import code_pb2
 
+from airflow_provider_nbjob.emulator import engine
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.conftest import wait_until
 from tests.integration.emulator.conftest import (
     BUCKET,
     create,
@@ -25,9 +28,11 @@ from tests.integration.emulator.conftest import (
     notebook,
     run_job,
     template,
+    until_exists,
     wait_for_state,
 )
 from tests.integration.emulator.processes import Family, living
+from tests.support.patience import patient, wait_until
 
 Read = Callable[[str], bytes]
 PLAIN = {"notebook_runtime_template_resource_name": template("plain")}
@@ -63,12 +68,16 @@ def test_a_notebook_that_runs_is_written_executed(client: NotebookServiceClient,
     assert [cell.execution_count for cell in document.cells] == [1, 2]
 
 
-def test_a_job_shows_each_state_on_its_way(client: NotebookServiceClient) -> None:
-    name = job_name(create(client, make_job(**PLAIN), new_id("run")))
+def test_a_job_shows_each_state_on_its_way(client: NotebookServiceClient, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    source = {"content": notebook(until_exists(go))}
+    name = job_name(create(client, make_job(**PLAIN, direct_notebook_source=source), new_id("run")))
     seen = [JobState.JOB_STATE_QUEUED]
     while seen[-1] != JobState.JOB_STATE_SUCCEEDED:
         others = [state for state in JobState if state != seen[-1]]
         seen.append(wait_for_state(client, name, *others).job_state)
+        if seen[-1] == JobState.JOB_STATE_RUNNING:
+            go.touch()
     assert seen == sorted(seen)
     assert JobState.JOB_STATE_RUNNING in seen
 
@@ -154,11 +163,17 @@ def test_provisioning_may_be_slow(client: NotebookServiceClient) -> None:
     job = make_job(
         notebook_runtime_template_resource_name=template("slow-provisioning"), gcs_output_uri="gs://no-such-bucket"
     )
-    name = job_name(create(client, job, new_id("slow")))
-    pending = wait_for_state(client, name, JobState.JOB_STATE_PENDING)
-    ended = wait_for_state(client, name, JobState.JOB_STATE_FAILED)
-    assert (ended.update_time - pending.update_time).total_seconds() >= 4.9
+    ended = wait_for_state(client, job_name(create(client, job, new_id("slow"))), JobState.JOB_STATE_FAILED)
+    assert (ended.update_time - ended.create_time).total_seconds() >= 4.9
     assert "no-such-bucket" in ended.status.message
+
+
+@pytest.mark.usefixtures("lasting_provisioning")
+def test_a_job_whose_machine_starts_is_pending(client: NotebookServiceClient) -> None:
+    job = make_job(notebook_runtime_template_resource_name=template("slow-provisioning"))
+    name = job_name(create(client, job, new_id("slow")))
+    wait_for_state(client, name, JobState.JOB_STATE_PENDING)
+    client.delete_notebook_execution_job(name=name)
 
 
 # --- runs that are stopped leave no process ---
@@ -174,12 +189,23 @@ def start(client: NotebookServiceClient, family: Family, **changes: Any) -> tupl
 
 
 def test_the_execution_timeout_ends_all_processes(
-    client: NotebookServiceClient, family: Family, read_object: Read
+    client: NotebookServiceClient, family: Family, read_object: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, processes = start(client, family, execution_timeout={"seconds": 6})
+    started = threading.Event()
+
+    class Started(subprocess.Popen):  # type: ignore[type-arg]
+        """A process whose time counts only from when the test has seen what it started."""
+
+        def wait(self, timeout: float | None = None) -> int:
+            started.wait(patient(60))
+            return super().wait(timeout)
+
+    monkeypatch.setattr(engine, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": Started}))
+    name, processes = start(client, family, execution_timeout={"seconds": 2})
+    started.set()
     job = wait_for_state(client, name.partition("/operations/")[0], JobState.JOB_STATE_EXPIRED)
     assert job.status.code == code_pb2.DEADLINE_EXCEEDED
-    assert job.status.message == "The execution timeout of 6 s was exceeded."
+    assert job.status.message == "The execution timeout of 2 s was exceeded."
     assert living(processes) == []
     assert executed(read_object, job).cells[0].outputs[0].data["text/plain"] == "'first'"
 
@@ -213,6 +239,6 @@ def test_a_job_that_has_ended_leaves_no_process(client: NotebookServiceClient, f
 def test_no_run_leaves_a_folder(client: NotebookServiceClient, server: Emulator) -> None:
     run_job(client, "open('left.txt', 'w').close()")
     data_dir: Path = server.data_dir  # type: ignore[attr-defined]
-    wait_until(lambda: not list(data_dir.glob("job-*")), timeout=10, what="the runs' folders removed")
+    wait_until(lambda: not list(data_dir.glob("job-*")), timeout=60, what="the runs' folders removed")
     assert not list(data_dir.rglob("left.txt"))
     assert (data_dir / "cloudstorage" / BUCKET).is_dir()

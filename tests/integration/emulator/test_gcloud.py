@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from google.cloud import storage
+from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
 
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.integration.emulator.conftest import BUCKET, PROJECT, new_id, notebook
+from tests.integration.emulator.conftest import BUCKET, PROJECT, new_id, notebook, wait_for_state
+from tests.support.patience import patient
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -36,7 +38,7 @@ def gcloud(server: Emulator, tmp_path: Path) -> Run:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [program, "colab", "executions", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=patient(90))
 
     return run
 
@@ -69,7 +71,7 @@ def test_a_notebook_is_created_and_waited_for(gcloud: Run, gcs: storage.Client, 
     assert gcs.bucket(BUCKET).blob(f"gcloud/{job_id}/content.ipynb").exists()
 
 
-def test_a_job_is_created_async_described_listed_and_deleted(gcloud: Run) -> None:
+def test_a_job_is_created_async_described_listed_and_deleted(gcloud: Run, client: NotebookServiceClient) -> None:
     job_id = new_id("gcloud")
     created = gcloud(
         "create",
@@ -83,6 +85,7 @@ def test_a_job_is_created_async_described_listed_and_deleted(gcloud: Run) -> Non
     )
     assert created.returncode == 0, created.stderr
     job = json.loads(created.stdout)["name"].partition("/operations/")[0]
+    wait_for_state(client, job)
     described = gcloud("describe", job_id, "--format=json")
     assert described.returncode == 0, described.stderr
     shown = json.loads(described.stdout)

@@ -6,8 +6,8 @@ import base64
 
 import httpx
 
-from tests.conftest import wait_until
 from tests.integration.emulator.conftest import notebook
+from tests.support.patience import wait_until
 
 CONTENT = base64.b64encode(notebook("1 + 1")).decode()
 GCLOUD_JOBS = "/v1beta1/projects/my-proj/locations/us-central1/notebookExecutionJobs"
@@ -26,7 +26,7 @@ def test_the_request_of_a_sync_create_is_answered(http: httpx.Client) -> None:
     operation = http.post(f"{GCLOUD_JOBS}?alt=json", json=body).raise_for_status().json()
     polled = wait_until(
         lambda: (o := http.get(f"/v1beta1/{operation['name']}?alt=json").json()).get("done") and o,
-        timeout=10,
+        timeout=40,
         what="the operation done",
     )
     assert polled["response"]["@type"] == "type.googleapis.com/google.cloud.aiplatform.v1.NotebookExecutionJob"

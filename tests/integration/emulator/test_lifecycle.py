@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from google.longrunning import operations_pb2
 from google.rpc import code_pb2
 
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.conftest import EmulatorProcess, wait_until
+from tests.conftest import EmulatorProcess
 from tests.integration.emulator.conftest import (
     BUCKET,
     PARENT,
@@ -26,9 +26,13 @@ from tests.integration.emulator.conftest import (
     new_id,
     notebook,
     template,
+    until_exists,
     wait_for_state,
 )
 from tests.integration.emulator.processes import Family, living
+from tests.support.patience import patient, wait_until
+
+pytestmark = pytest.mark.usefixtures("lasting_provisioning")
 
 PLAIN = {"notebook_runtime_template_resource_name": template("plain")}
 SLOW = {"notebook_runtime_template_resource_name": template("slow-provisioning")}
@@ -60,9 +64,8 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookService
 
 def test_jobs_wait_for_their_turn_in_the_order_that_they_came(single: NotebookServiceClient, tmp_path: Path) -> None:
     go, order = tmp_path / "go", tmp_path / "order"
-    waiting = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)"
     names = [
-        run_cells(single, waiting if number == 0 else "", f"print({number}, file=open({str(order)!r}, 'a'))")
+        run_cells(single, until_exists(go) if number == 0 else "", f"print({number}, file=open({str(order)!r}, 'a'))")
         for number in range(3)
     ]
     wait_for_state(single, names[0], JobState.JOB_STATE_RUNNING)
@@ -97,7 +100,7 @@ def test_an_id_that_is_used_again_while_its_first_job_is_queued_runs_once(tmp_pa
         def occupy() -> list[str]:
             names = [job_name(create(client, make_job(**SLOW), new_id("slow"))) for _ in range(2)]
             for name in names:  # both workers take one
-                wait_for_state(client, name, JobState.JOB_STATE_PENDING, timeout=4)
+                wait_for_state(client, name, JobState.JOB_STATE_PENDING)
             return names
 
         blocking = occupy()
@@ -146,7 +149,7 @@ def test_a_forced_end_stops_the_run_and_ends_its_operation(
     processes = family.processes()
     http.post(f"/emulator/jobs/{job_id}/state", json={"jobState": "JOB_STATE_EXPIRED"}).raise_for_status()
     assert living(processes) == []
-    assert operation.result(timeout=20).job_state == JobState.JOB_STATE_EXPIRED
+    assert operation.result(timeout=patient(20)).job_state == JobState.JOB_STATE_EXPIRED
 
 
 def test_a_forced_state_is_gone_with_its_job(client: NotebookServiceClient, http: httpx.Client) -> None:
@@ -155,7 +158,7 @@ def test_a_forced_state_is_gone_with_its_job(client: NotebookServiceClient, http
     http.post(f"/emulator/jobs/{job_id}/state", json={"jobState": "JOB_STATE_PAUSED"}).raise_for_status()
     client.delete_notebook_execution_job(name=name)
     create(client, make_job(), job_id)
-    assert wait_for_state(client, name, JobState.JOB_STATE_FAILED, timeout=8).status.code == code_pb2.RESOURCE_EXHAUSTED
+    assert wait_for_state(client, name, JobState.JOB_STATE_FAILED).status.code == code_pb2.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize(
@@ -201,14 +204,14 @@ def test_jobs_and_operations_survive_a_restart(tmp_path: Path, family: Family) -
 
 
 def test_a_stop_starts_no_job_that_is_queued(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
+    trace, before = tmp_path / "trace", set(threading.enumerate())
     with Emulator(tmp_path / "data", max_concurrent=1, buckets=[BUCKET]) as emulator:
         client = grpc_client(emulator.grpc_address)
         blocking = job_name(create(client, make_job(**SLOW), "blocking"))
         wait_for_state(client, blocking, JobState.JOB_STATE_PENDING)
-        run_cells(client, f"open({str(trace)!r}, 'w').close()", "import time; time.sleep(60)")
-        start = time.monotonic()
-    assert time.monotonic() - start < 10
+        run_cells(client, f"open({str(trace)!r}, 'w').close()", "import time; time.sleep(600)")
+    # The thread that runs jobs has ended: it waits neither for the first job's machine nor for the second job.
+    assert [thread for thread in threading.enumerate() if thread not in before and "(_work)" in thread.name] == []
     assert not trace.exists()
 
 
@@ -220,7 +223,7 @@ def test_a_signal_ends_the_emulator_clean_with_all_its_processes(
         run_cells(grpc_client(emulator.exports["NBJOB_EMULATOR_HOST"]), family.cell())
         processes = family.processes()
         emulator._process.send_signal(number)
-        assert emulator._process.wait(15) == 0
+        assert emulator._process.wait(patient(15)) == 0
         assert living(processes) == []
 
 

@@ -11,7 +11,7 @@ from google.api_core.exceptions import InvalidArgument
 from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
 
 from airflow_provider_nbjob.emulator.service import canonical
-from tests.integration.emulator.conftest import PROJECT, create, job_name, make_job, template
+from tests.integration.emulator.conftest import PROJECT, create, job_name, make_job, template, wait_for_state
 
 LOCATION = "asia-east1"
 PARENT = f"projects/{PROJECT}/locations/{LOCATION}"
@@ -22,16 +22,19 @@ JOBS = [("c-1", "beta", SCHEDULE), ("a-2", "alpha", ""), ("b-3", "alpha", SCHEDU
 List = Callable[..., list[str]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ids(client: NotebookServiceClient) -> List:
-    """Ids of the jobs that a list request finds, in order; the four of `JOBS` exist."""
+    """Ids of the jobs that a list request finds, in order; the four of `JOBS` exist, and have ended."""
+    made = []
     for job_id, display_name, schedule in JOBS:
         job = make_job(
             display_name=display_name,
             schedule_resource_name=schedule or None,
             notebook_runtime_template_resource_name=template(location=LOCATION),
         )
-        create(client, job, job_id, parent=PARENT)
+        made.append(job_name(create(client, job, job_id, parent=PARENT)))
+    for name in made:  # their update times change no more
+        wait_for_state(client, name)
 
     def listed(**request: object) -> list[str]:
         found = client.list_notebook_execution_jobs(request={"parent": PARENT, **request})

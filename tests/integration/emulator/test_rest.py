@@ -16,7 +16,6 @@ from google.cloud.aiplatform_v1.types import JobState
 from google.longrunning import operations_pb2
 
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.conftest import wait_until
 from tests.integration.emulator.conftest import (
     BUCKET,
     PARENT,
@@ -27,6 +26,7 @@ from tests.integration.emulator.conftest import (
     notebook,
     template,
 )
+from tests.support.patience import patient, wait_until
 
 CONTENT = notebook("1 + 1")
 JOBS = f"{PARENT}/notebookExecutionJobs"
@@ -64,7 +64,7 @@ def test_all_versions_serve_all_methods(http: httpx.Client, version: str) -> Non
     assert [found["name"] for found in listed["notebookExecutionJobs"]] == [job]
     assert http.get(f"/{version}/{operation}").json()["name"] == operation
     assert [o["name"] for o in http.get(f"/{version}/{job}/operations").json()["operations"]] == [operation]
-    waited = http.post(f"/{version}/{operation}:wait", json={"timeout": "10s"}).json()
+    waited = http.post(f"/{version}/{operation}:wait", json={"timeout": f"{patient(10):g}s"}).json()
     assert waited["done"] is True
     assert http.post(f"/{version}/{operation}:cancel", json={}).json() == {}
     assert http.delete(f"/{version}/{operation}").json() == {}
@@ -224,7 +224,7 @@ def rest_client(server: Emulator) -> NotebookServiceClient:
 
 def test_the_rest_client_polls_its_operation_to_the_end(rest_client: NotebookServiceClient) -> None:
     operation = create(rest_client, make_job(), new_id("rest"))
-    job = operation.result(timeout=20)
+    job = operation.result(timeout=patient(20))
     assert (job.name, job.job_state) == (job_name(operation), JobState.JOB_STATE_FAILED)
 
 
@@ -238,14 +238,14 @@ def test_the_rest_client_sees_what_the_grpc_client_made(
             rest_client.get_notebook_execution_job(request=request)
             == client.get_notebook_execution_job(request=request)
         ),
-        timeout=5,
+        timeout=20,
         what="both transports to show the same",
     )
     listed = rest_client.list_notebook_execution_jobs(
         request={"parent": PARENT, "filter": f'notebookExecutionJob="{name.rpartition("/")[2]}"', "page_size": 1}
     )
     assert [job.name for job in listed] == [name]
-    rest_client.delete_notebook_execution_job(name=name).result(timeout=10)
+    rest_client.delete_notebook_execution_job(name=name).result(timeout=patient(10))
     with pytest.raises(NotFound):
         client.get_notebook_execution_job(name=name)
 

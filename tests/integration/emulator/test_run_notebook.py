@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.support.patience import patient
+
 # A kernel that dies so many times before it starts, as one does whose port another kernel took.
 FLAKY = """
 import pathlib, runpy, sys
@@ -39,7 +41,7 @@ def test_a_kernel_that_does_not_start_is_tried_again(tmp_path: Path, failures, s
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")]), folder / "input.ipynb")
     environment = {**os.environ, "JUPYTER_PATH": str(tmp_path / "share"), "IPYTHONDIR": str(tmp_path / "ipython")}
     command = [sys.executable, "-m", "airflow_provider_nbjob.emulator.run_notebook", str(folder), "flaky"]
-    subprocess.run(command, env=environment, check=True, timeout=100)
+    subprocess.run(command, env=environment, check=True, timeout=patient(100))
     assert json.loads((folder / "outcome.json").read_text()) == {"succeeded": succeeded, "message": message}
     assert len(starts.read_text()) == 3
     (cell,) = nbformat.read(folder / "output.ipynb", as_version=4).cells

@@ -13,7 +13,9 @@ from nbclient.exceptions import CellExecutionError
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
 from airflow_provider_nbjob.notebook.report import failure_report, output_lines
 from airflow_provider_nbjob.notebook.results import collect_results
+from tests.support.patience import patient
 
+LIMITS = {"timeout": int(patient(60)), "startup_timeout": int(patient(60))}
 # As scrapbook's `glue` does it.
 GLUE = """
 from IPython.display import display
@@ -30,7 +32,11 @@ def cell(source: str, *tags: str) -> nbformat.NotebookNode:
 
 def run(folder: Path, *cells: nbformat.NotebookNode) -> ExecutedNotebook:
     notebook = nbformat.v4.new_notebook(cells=list(cells))
-    client = NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook,
+        **LIMITS,
+        resources={"metadata": {"path": str(folder)}},
+    )
     try:
         client.execute()
     except CellExecutionError:

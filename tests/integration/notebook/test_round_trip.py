@@ -21,8 +21,10 @@ from nbclient import NotebookClient
 
 from airflow_provider_nbjob.notebook.parameters import parameterize, problems_of
 from airflow_provider_nbjob.notebook.source import read_notebook
+from tests.support.patience import patient
 from tests.unit.notebook.documents import NOTEBOOKS
 
+LIMITS = {"timeout": int(patient(60)), "startup_timeout": int(patient(60))}
 CET = ZoneInfo("Europe/Berlin")
 KNOWN: list[Any] = [
     *(None, True, False, 0, -1, 2**64, -(10**4000), 0.0, -0.0, 1e-320, 1.7e308, math.inf, -math.inf, math.nan),
@@ -76,7 +78,13 @@ def generated(number: int) -> list[Any]:
     """Values that hypothesis makes, each time others."""
     found: list[Any] = []
 
-    @settings(max_examples=number, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=number,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(VALUES)
     def gather(value: Any) -> None:
         found.append(value)
@@ -88,7 +96,11 @@ def generated(number: int) -> list[Any]:
 def run(content: bytes, folder: Path) -> nbformat.NotebookNode:
     """Run a notebook; as executed."""
     notebook = nbformat.reads(content.decode(), as_version=4)
-    return NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
+    return NotebookClient(
+        notebook,
+        **LIMITS,
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
 
 
 def same(value: Any, other: Any) -> bool:

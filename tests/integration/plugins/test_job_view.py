@@ -40,7 +40,7 @@ def test_a_running_job_shows_its_source(ran, service, hook):
     assert view.is_active
     assert view.output is None
     full = find_job(hook, ran.data(), "FULL")
-    assert b"time.sleep(120)" in source_of(hook, full)
+    assert b"time.sleep(3600)" in source_of(hook, full)
     assert ran.record["name"] in active_jobs(service)  # a look changes nothing
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from airflow_provider_nbjob.rendering import render
 from tests.browser import chromium
+from tests.support.patience import patient
 from tests.unit.rendering.pages import code, data, markdown, notebook
 
 TABLE = "<table class=dataframe><tr>" + "".join(f"<td>column {number}</td>" for number in range(40)) + "</tr></table>"
@@ -28,38 +29,53 @@ def browser():
         yield opened
 
 
+@pytest.fixture
+def new_page(browser):
+    """A function that opens pages, which are closed after the test."""
+    pages = []
+
+    def new(width):
+        pages.append(browser.new_page(viewport={"width": width, "height": 700}))
+        pages[-1].set_default_timeout(patient(30) * 1000)
+        return pages[-1]
+
+    yield new
+    for page in pages:
+        page.close()
+
+
+def is_at_top(cell):
+    """Return the script that says whether a cell is at the top of the window."""
+    return f"(top => 0 <= top && top < 100)(document.querySelector('#{cell}').getBoundingClientRect().top)"
+
+
 @pytest.fixture(scope="module", params=["light", "dark"])
 def address(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("pages") / "notebook.html"
-    path.write_bytes(render(json.dumps(NOTEBOOK).encode(), theme=request.param, failing_cell=5, timeout=60))
+    path.write_bytes(render(json.dumps(NOTEBOOK).encode(), theme=request.param, failing_cell=5, timeout=patient(60)))
     return path.as_uri()
 
 
 @pytest.mark.parametrize("width", [360, 1200])
-def test_the_page_never_scrolls_sideways(browser, address, width):
-    page = browser.new_page(viewport={"width": width, "height": 700})
+def test_the_page_never_scrolls_sideways(new_page, address, width):
+    page = new_page(width)
     page.goto(address)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     scrolling = "element => element.scrollWidth > element.clientWidth && getComputedStyle(element).overflowX === 'auto'"
     for selector in ("#cell-2 .jp-InputArea-editor", "#cell-2 .jp-RenderedHTML", "#cell-5 .jp-RenderedText pre"):
         assert page.eval_on_selector(selector, scrolling), selector
-    page.close()
 
 
-def test_the_address_of_a_cell_leads_to_it(browser, address):
-    page = browser.new_page(viewport={"width": 1200, "height": 700})
+def test_the_address_of_a_cell_leads_to_it(new_page, address):
+    page = new_page(1200)
     page.goto(f"{address}#cell-9")
-    top = page.eval_on_selector("#cell-9", "element => element.getBoundingClientRect().top")
-    assert 0 <= top < 100
-    page.close()
+    page.wait_for_function(is_at_top("cell-9"))
 
 
-def test_the_failing_cell_is_reached_by_keyboard(browser, address):
-    page = browser.new_page(viewport={"width": 1200, "height": 700})
+def test_the_failing_cell_is_reached_by_keyboard(new_page, address):
+    page = new_page(1200)
     page.goto(address)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_function("location.hash === '#cell-5'")
-    top = page.eval_on_selector("#cell-5", "element => element.getBoundingClientRect().top")
-    assert 0 <= top < 100
-    page.close()
+    page.wait_for_function(is_at_top("cell-5"))

@@ -17,6 +17,7 @@ from airflow_provider_nbjob.notebook.executed import (
     ExecutedNotebook,
     read_executed,
 )
+from tests.support.patience import patient
 from tests.unit.notebook.documents import NOTEBOOKS, code, display, error, notebook, result, stream
 
 
@@ -89,7 +90,7 @@ def test_outputs_are_kept_where_asked_for():
         notebook(nbformat=...),
         notebook(nbformat_minor=...),
         b"\xef\xbb\xbf" + notebook(),
-        gzip.compress(notebook()),
+        pytest.param(gzip.compress(notebook()), id="gzip"),
     ],
 )
 def test_what_may_be_missing_may_be_missing(content: bytes):
@@ -109,10 +110,10 @@ def test_a_cell_of_an_unknown_type_is_kept_without_outputs():
     ("content", "message"),
     [
         (b"", "it is empty"),
-        (gzip.compress(b""), "it is empty"),
+        pytest.param(gzip.compress(b""), "it is empty", id="gzip of nothing"),
         (b"  <!doctype html>", "a page of HTML or XML"),
-        (gzip.compress(b"<html>"), "a page of HTML or XML"),
-        (gzip.compress(notebook(code("x")))[:-20], "its gzip compression is broken"),
+        pytest.param(gzip.compress(b"<html>"), "a page of HTML or XML", id="gzip of HTML"),
+        pytest.param(gzip.compress(notebook(code("x")))[:-20], "its gzip compression is broken", id="gzip cut short"),
         (b"\x1f\x8bnot gzip", "its gzip compression is broken"),
         (notebook(code("x"))[:100], "its JSON is truncated: it ends at byte 100, in the middle"),
         (notebook(code("x"))[:71], "its JSON is truncated: it ends at byte 71, in the middle"),
@@ -125,7 +126,7 @@ def test_a_cell_of_an_unknown_type_is_kept_without_outputs():
         (notebook(cells=..., nbformat=3, worksheets=[]), "it is of notebook format 3; format 4 can be read"),
         (notebook(nbformat=[4]), "it is of notebook format that is no number"),
         (notebook(code("x" * 1000)), "it has more than 1000 bytes"),
-        (gzip.compress(notebook(code("x" * 100_000))), "it has more than 1000 bytes"),
+        pytest.param(gzip.compress(notebook(code("x" * 100_000))), "it has more than 1000 bytes", id="gzip too large"),
     ],
 )
 def test_what_is_no_notebook_is_named(content: bytes, message: str):
@@ -153,7 +154,7 @@ def test_many_cells_and_a_long_line_are_fast():
     content = notebook(*[code(f"a = {n}", stream("out\n")) for n in range(10_000)], code("print(x)", stream(line)))
     start = time.monotonic()
     executed = read(content, keep_outputs=True)
-    assert time.monotonic() - start < 10  # 1 s on a slow machine
+    assert time.monotonic() - start < patient(10)  # some 0.5 s if reading is linear, minutes if it is not
     assert len(executed.cells) == 10_001
     assert executed.cells[9_999].source == "a = 9999"
     assert OUTPUT_MAX < len(executed.cells[10_000].outputs) < OUTPUT_MAX + 100

@@ -42,7 +42,7 @@ def test_a_valid_notebook_is_read_as_it_stands(path: Path):
         (notebook(code("1"))[:-9], "the notebook is not JSON: "),
         (b"\n<!DOCTYPE html><html></html>", "is not JSON but a page of HTML or XML"),
         (b"\xef\xbb\xbf<html>", "is not JSON but a page of HTML or XML"),
-        (gzip.compress(notebook()), "is gzip-compressed; give it uncompressed"),
+        pytest.param(gzip.compress(notebook()), "is gzip-compressed; give it uncompressed", id="gzip"),
         (b"[1]", "is JSON but no notebook: it has no list of cells"),
         (notebook(cells={}), "is JSON but no notebook: it has no list of cells"),
         (notebook(nbformat=3, worksheets=[], cells=...), "is of notebook format 3; the API runs format 4"),
