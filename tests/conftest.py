@@ -29,6 +29,7 @@ os.environ["AIRFLOW_HOME"] = str(CHECKOUT / "tests" / "output" / f"airflow-{work
 # Where pytest makes its numbered folders; unlike with --basetemp, two runs at once have one each.
 os.environ["PYTEST_DEBUG_TEMPROOT"] = str(CHECKOUT / "tests" / "output")
 BUCKET = "nbjob-examples"
+FAULT_LINE = "fault"  # the property of a test that holds its line of the fault matrix
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,6 +52,15 @@ def _end(*_: object) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByWhatIsShared:
     """Keep together what shares an Airflow, or what its module makes."""
     return ByWhatIsShared(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the fault matrix, whose lines come from the processes that ran its cases."""
+    ended = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    lines = [value for report in ended for name, value in report.user_properties if name == FAULT_LINE]
+    if lines:
+        terminalreporter.section("faults, and what came of them")
+        terminalreporter.write_line("\n".join(lines))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -38,7 +38,6 @@ SETTINGS = {
     "AIRFLOW_CONN_NO_GOOD": json.dumps(CONNECTION),
     "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
 }
-FAULT_LINE = "fault"  # the property of a test that holds its line of the matrix
 SETUP_SECONDS = 600  # that a test may take which is the first to need Airflow
 
 
@@ -47,15 +46,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.timeout(SETUP_SECONDS))
     if not item.get_closest_marker("essential"):
         item.add_marker(pytest.mark.test_all)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the fault matrix, whose lines come from the processes that ran its cases."""
-    ended = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
-    lines = [value for report in ended for name, value in report.user_properties if name == FAULT_LINE]
-    if lines:
-        terminalreporter.section("faults, and what came of them")
-        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.fixture(scope="session")

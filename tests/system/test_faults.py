@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.conftest import FAULT_LINE
 from tests.support.fixtures import built
 from tests.support.patience import patient, wait_until
-from tests.system.conftest import FAULT_LINE
 from tests.system.fault_case import Case, World
 
 CREATE = "CreateNotebookExecutionJob"
