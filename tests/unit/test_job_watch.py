@@ -22,6 +22,7 @@ from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutio
 from airflow_provider_nbjob.job import JobState
 from airflow_provider_nbjob.triggers import job_watch
 from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
+from tests.support.patience import patient
 
 LOCATION = "projects/p/locations/us-central1"
 INTERVAL = 0.05
@@ -97,15 +98,15 @@ def waits(job_id: str, log=None, interval: float = INTERVAL):
 
 
 async def until(condition) -> None:
-    async def poll():
-        while not condition():
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(poll(), 20)
+    """Wait for a condition, without a task that the condition could see."""
+    end_time = time.monotonic() + patient(20)
+    while not condition():
+        assert time.monotonic() < end_time, "it did not come"
+        await asyncio.sleep(0.01)
 
 
 async def gather(*waiting):
-    return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
+    return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), patient(20))
 
 
 @pytest.mark.parametrize("count", [3, 300])
@@ -144,11 +145,11 @@ def test_nothing_is_left_when_the_last_one_left(service, way):
                 else:
                     waiting[n].cancel()
             await gather(*waiting)
-            await asyncio.sleep(0.05)
-            assert asyncio.all_tasks() == {asyncio.current_task()}
+            await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
             del waiting  # its tracebacks know the watch
-            gc.collect()
-            assert reference() is None
+            await until(
+                lambda known=reference: gc.collect() >= 0 and known() is None
+            )  # a given-up request knows it too
         assert threading.active_count() <= threads + 2  # the event loop's pool: one request, and one given up
 
     asyncio.run(scene())

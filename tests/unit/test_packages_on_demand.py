@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from airflow_provider_nbjob.hooks.packages_on_demand import packages_on_demand
+from tests.support.patience import patient
 
 OURS = "from airflow_provider_nbjob.hooks.notebook_service import NotebookExecutionJob, NotebookServiceClient"
 # What a package shows of itself: every name in it, with the module and the name of what it stands for.
@@ -96,7 +97,7 @@ def load(way, delay):
 ways = [({OURS!r}, {head_start}), ({theirs!r}, {-head_start})]
 threads = [threading.Thread(target=load, args=way, daemon=True) for way in ways]
 for thread in threads: thread.start()
-for thread in threads: thread.join(60)
+for thread in threads: thread.join({patient(60)})
 print(json.dumps([len(found), len(set(found))]))
 """) == [2, 1]
 

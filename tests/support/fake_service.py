@@ -1,0 +1,193 @@
+"""A `NotebookService` whose jobs are waited for: they change when they are read, launched by others, or made to fail.
+
+The sensor, the trigger, the watch and the hook that use it are the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib import import_module
+from itertools import repeat
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+from airflow.providers.common.compat.sdk import XCom
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from google.api_core.exceptions import NotFound
+from google.cloud.aiplatform_v1.types import JobState, ListNotebookExecutionJobsResponse, NotebookExecutionJob
+
+from airflow_provider_nbjob.hooks import requests
+from airflow_provider_nbjob.triggers import job_watch
+from tests.support.fake_google import MOMENT, PARENT, FakeGoogle, ended_job
+from tests.support.patience import patient
+
+T = TypeVar("T")
+JOB = f"{PARENT}/notebookExecutionJobs/j1"
+SCHEDULE = f"{PARENT}/schedules/77"
+
+
+@dataclass
+class FakeService:
+    """The jobs of a location; `NotebookServiceClient` as far as it is used to wait for a job and to stop it.
+
+    :param jobs: by name; those that are still to change are followed by what they change to
+    :param calls: how often each method was called: get, list, operations, cancel, delete
+    :param before: called with the method's name before it is performed, in the thread of the request
+    """
+
+    jobs: dict[str, list[NotebookExecutionJob]] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    before: Callable[[str], None] = lambda _: None
+    _failures: dict[str, Iterator[Exception]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    # --- what tests do ---
+
+    def put(self, *states: str | int, name: str = JOB, **changes: Any) -> str:
+        """Add a job, or give it a new course, and return its name.
+
+        :param states: as `ended_job` takes them; each read of the job shows the next one, and all later ones the last
+        :param changes: further fields of the job
+        """
+        times = [{"update_time": MOMENT + timedelta(seconds=number)} for number in range(len(states))]
+        with self._lock:
+            self.jobs[name] = [
+                ended_job(state, **{"name": name, **at, **changes}) for state, at in zip(states, times, strict=True)
+            ]
+        return name
+
+    def delete(self, name: str = JOB) -> None:
+        """Delete a job, as somebody else may."""
+        with self._lock:
+            del self.jobs[name]
+
+    def fail(self, method: str, error: Exception, *, times: int | None = None) -> None:
+        """Have the next `times` calls of a method fail; default: all of them."""
+        self._failures[method] = repeat(error) if times is None else repeat(error, times)
+
+    def has_been_told_to_stop(self) -> bool:
+        """Return whether anybody asked for the end of a job."""
+        return any(self.calls[method] for method in ("operations", "cancel", "delete"))
+
+    # --- what the client has ---
+
+    def get_notebook_execution_job(self, request: Any, **_: Any) -> NotebookExecutionJob:
+        with self._call("get"):
+            course = self._course(request.name)
+            return course.pop(0) if len(course) > 1 else course[0]
+
+    def list_notebook_execution_jobs(self, request: Any, **_: Any) -> SimpleNamespace:
+        """Show the jobs of a schedule, or all of them, the newest first."""
+        with self._call("list"):
+            key = request.order_by.removesuffix(" desc")
+            shown = [course[0] for course in self.jobs.values()]
+            if request.filter:
+                wanted = request.filter.removeprefix('schedule="').removesuffix('"')
+                shown = [job for job in shown if job.schedule_resource_name.rpartition("/")[2] == wanted]
+            shown.sort(key=lambda job: getattr(job, key), reverse=True)
+            return SimpleNamespace(pages=iter([ListNotebookExecutionJobsResponse(notebook_execution_jobs=shown)]))
+
+    def list_operations(self, request: Any, **_: Any) -> SimpleNamespace:
+        with self._call("operations"):
+            self._course(request.name)
+            return SimpleNamespace(operations=[SimpleNamespace(name=f"{request.name}/operations/1", done=False)])
+
+    def cancel_operation(self, request: Any, **_: Any) -> None:
+        with self._call("cancel"):
+            (job, *_rest) = self._course(request.name.split("/operations/")[0])
+            job.job_state = JobState.JOB_STATE_CANCELLED
+
+    def delete_notebook_execution_job(self, request: Any, **_: Any) -> None:
+        with self._call("delete"):
+            self._course(request.name)
+            del self.jobs[request.name]
+
+    # --- inside ---
+
+    def _call(self, method: str) -> threading.Lock:
+        """Count a call, and have it fail or go on alone."""
+        self.before(method)
+        with self._lock:
+            self.calls[method] += 1
+            if error := next(self._failures.get(method, iter(())), None):
+                raise error
+        return self._lock
+
+    def _course(self, name: str) -> list[NotebookExecutionJob]:
+        """Return a job and what it changes to; the project may be told by its number or its id."""
+        for known, course in self.jobs.items():
+            if known.rpartition("/")[2] == name.rpartition("/")[2]:
+                return course
+        raise NotFound(f"no job {name}")
+
+
+class FakeWait(FakeGoogle):
+    """Google with a `FakeService`, and all that makes a wait last made short, for as long as `monkeypatch` lasts.
+
+    There is no worker whose end a trigger's event must not overtake, no limit to the requests a minute, and no
+    retry of a single request.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(monkeypatch)
+        self.service = FakeService()
+        monkeypatch.setattr(self, "notebooks", self.service, raising=False)
+        monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
+        monkeypatch.setenv("AIRFLOW__NBJOB__MAX_REQUESTS_PER_MINUTE", "1000000")
+        monkeypatch.setattr(job_watch, "ARRIVAL", 0.01)
+        monkeypatch.setattr(requests, "RETRY_TOTAL", 0.0)
+
+
+def airflow_says(monkeypatch: pytest.MonkeyPatch, state: Any, job: str | None = JOB) -> None:
+    """Have Airflow answer that a task instance is in a state.
+
+    :param state: or an exception, raised in its place
+    :param job: the name of the job that the task's record is of
+    """
+
+    def answer(**asked: Any) -> dict[str, dict[str, Any]]:
+        if isinstance(state, Exception):
+            raise state
+        return {run: dict.fromkeys(asked["task_ids"], state) for run in asked["run_ids"]}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", answer)
+    monkeypatch.setattr(XCom, "get_one", lambda **_: job and {"name": job})
+
+
+def made_again(trigger: Any) -> Any:
+    """Return the trigger as another process makes it, from its serialized form."""
+    path, kwargs = json.loads(json.dumps(trigger.serialize()))
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)(**kwargs)
+
+
+def run(coroutine: Coroutine[Any, Any, T], *, seconds: float = 20) -> T:
+    """Run a coroutine on an event loop of its own, for a bounded time."""
+    return asyncio.run(asyncio.wait_for(coroutine, patient(seconds)))
+
+
+async def events_of(trigger: Any) -> list[dict[str, Any]]:
+    """Return the payloads of all events of a trigger."""
+    return [event.payload async for event in trigger.run()]
+
+
+def event_of(trigger: Any) -> dict[str, Any]:
+    """Run a trigger as a triggerer does, and return the payload of its one event, as it arrives in the worker."""
+    (event,) = run(events_of(made_again(trigger)))
+    return json.loads(json.dumps(event))
+
+
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 20) -> None:
+    """Wait for a condition, as `wait_until` does, on an event loop."""
+    end_time = time.monotonic() + patient(seconds)
+    while not condition():
+        assert time.monotonic() < end_time, f"not within {patient(seconds):g} s: {what}"
+        await asyncio.sleep(0.01)
