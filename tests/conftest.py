@@ -166,8 +166,14 @@ class EmulatorProcess:
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, newest first, as the API shows them."""
         path = "v1/projects/emulator-project/locations/us-central1/notebookExecutionJobs"
-        answer = self._request("GET", path, params={"orderBy": "createTime desc"})
-        return answer.json().get("notebookExecutionJobs", [])
+        found: list[dict[str, Any]] = []
+        page: dict[str, str] = {}
+        while True:
+            answer = self._request("GET", path, params={"orderBy": "createTime desc", **page}).json()
+            found += answer.get("notebookExecutionJobs", [])
+            if not (token := answer.get("nextPageToken")):
+                return found
+            page = {"pageToken": token}
 
     def delete(self, name: str) -> None:
         """Delete a job, as somebody else may."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import time
 from types import SimpleNamespace
 
@@ -360,11 +361,14 @@ def test_an_executed_notebook_tells_its_failing_cell(google, hook, encoding, kee
     assert cell.outputs == ("before\n" if keep_outputs else "")
 
 
-def test_an_executed_notebook_larger_than_a_chunk_is_read_in_parts(google, hook, monkeypatch):
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+def test_an_executed_notebook_larger_than_a_chunk_is_read_in_parts(google, hook, monkeypatch, encoding):
     monkeypatch.setattr("airflow_provider_nbjob.hooks.notebook_files.CHUNK", 1000)
-    google.storage.put(EXECUTED, notebook(code("#" * 3_000_000), code("2", error("ValueError"))))
+    noise = random.Random(0).randbytes(1_300_000).hex()  # as large when it is packed
+    content = notebook(code(noise), code("2", error("ValueError")))
+    google.storage.put(EXECUTED, gzip.compress(content) if encoding else content, content_encoding=encoding)
     assert hook.read_executed_notebook(EXECUTED).failing_cell.number == 2
-    assert google.storage.requests.count(f"read {EXECUTED}") > 1
+    assert google.storage.requests.count(f"read {EXECUTED}") > 2
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from airflow_provider_nbjob.exceptions import (
     JobLost,
     NotebookExecutionJobError,
 )
+from airflow_provider_nbjob.hooks import requests
 from airflow_provider_nbjob.sensors import notebook_execution_job as sensor_module
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from tests.integration.conftest import make_context
@@ -367,6 +368,15 @@ def test_an_outage_is_no_failed_poke(service, context, outage, way, capsys):
     assert [look.is_done for look in looks] == [False, False, True]
     assert looks[-1].xcom_value["name"] == JOB
     assert capsys.readouterr().out.count("Looking failed, and will be tried again") == 1
+
+
+@pytest.mark.parametrize("way", ["job", "schedule"])
+def test_a_poke_sends_one_request_whatever_comes_of_it(service, context, monkeypatch, way):
+    monkeypatch.setattr(requests, "RETRY_TOTAL", 2.0)
+    method = "get" if way == "job" else "list"
+    service.fail(method, ServiceUnavailable("down"))
+    assert not (for_job if way == "job" else for_schedule)().poke(context).is_done
+    assert service.calls == {method: 1}
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

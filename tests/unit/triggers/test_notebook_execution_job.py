@@ -463,6 +463,21 @@ def test_a_stop_goes_on_after_airflow_cut_it_short(service):
         is_cut.set()  # a thread that waited on would keep the interpreter from ending
 
 
+def test_a_stop_that_is_cut_short_before_it_begins_is_made_up_for(service):
+    service.put("RUNNING")
+
+    async def scene():
+        killing = asyncio.ensure_future(waiting().on_kill())
+        await asyncio.sleep(0)  # one step: the stop is under way, and no thread has it yet
+        assert not service.calls
+        killing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await killing
+        await until(lambda: service.calls["cancel"], "the job was stopped")
+
+    run(scene())
+
+
 @pytest.mark.parametrize("trigger", [waiting(cancel_on_kill=False), scheduled(), scheduled(cancel_on_kill=True)])
 def test_a_job_of_somebody_else_is_never_stopped(service, monkeypatch, trigger):
     airflow_says(monkeypatch, "failed")
