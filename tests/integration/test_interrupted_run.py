@@ -17,13 +17,12 @@ from tests.conftest import CHECKOUT
 from tests.support.patience import patient, wait_until
 
 MARK = "NBJOB_TEST_NESTED_RUN"
-TESTS = """
+# Two modules of it are run: the tests of one stay in one worker.
+TEST = """
 import os, pathlib, time
-import pytest
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_it(emulator, number):
-    pathlib.Path({folder!r}, f"ready-{{number}}").touch()
+def test_it(emulator):
+    pathlib.Path({ready!r}).touch()
     {then}
 """
 
@@ -37,10 +36,13 @@ class NestedRun:
 
     def __init__(self, folder: Path, then: str) -> None:
         self.folder, self.mark = folder, uuid.uuid4().hex
-        (folder / "test_nested.py").write_text(TESTS.format(folder=str(folder), then=then))
+        modules = [folder / f"test_nested_{number}.py" for number in (1, 2)]
+        self.ready = [module.with_suffix(".ready") for module in modules]
+        for module, ready in zip(modules, self.ready, strict=True):
+            module.write_text(TEST.format(ready=str(ready), then=then))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_"))}
         command = [sys.executable, "-m", "pytest", "--rootdir", str(CHECKOUT)]
-        command += ["-c", str(CHECKOUT / "pyproject.toml"), "--numprocesses", "2", str(folder / "test_nested.py")]
+        command += ["-c", str(CHECKOUT / "pyproject.toml"), "--numprocesses", "2", *map(str, modules)]
         with (folder / "printed").open("w") as printed:
             self.process = subprocess.Popen(
                 command,
@@ -58,7 +60,7 @@ class NestedRun:
 
         def runs() -> bool:
             assert self.process.poll() is None, self.printed()
-            return all((self.folder / f"ready-{number}").exists() for number in (1, 2))
+            return all(ready.exists() for ready in self.ready)
 
         wait_until(runs, timeout=90, what="two tests with an emulator each")
         assert sum("airflow_provider_nbjob.emulator" in command for command in self.left()) == 2

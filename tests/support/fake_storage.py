@@ -77,10 +77,6 @@ class FakeStorage:
         self._objects.setdefault(f"gs://{bucket}/{path}", []).append(stored)
         return generation
 
-    def delete(self, uri: str) -> None:
-        """Delete an object with all its generations."""
-        del self._objects[uri]
-
     def fail(self, operation: str, what: int | Exception, message: str = "refused", *, times: int = 100) -> None:
         """Have the next `times` requests of an operation (get, read, write or list) fail.
 
