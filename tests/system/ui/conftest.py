@@ -76,13 +76,14 @@ def waiting(airflow: Airflow, emulator: EmulatorProcess, tmp_path: Path) -> Iter
         airflow.wait_for_run("waiting", run_id)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Open a browser for this folder only: Playwright keeps an event loop running, and other tests run their own."""
     with chromium() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _airflow_ui(airflow: Airflow, browser: Browser) -> AirflowUI:
     return AirflowUI(browser, airflow.url, airflow.passwords)
 
