@@ -34,6 +34,8 @@ def start(then: str, sleeper: str = SLEEPER) -> tuple[subprocess.Popen[str], psu
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        # Below a shell's background job, as CI may be, SIGINT is ignored from the start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert owner.stdout
     return owner, psutil.Process(int(owner.stdout.readline()))
