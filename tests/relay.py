@@ -67,6 +67,11 @@ class Relay:
         with self._lock:
             self._forgotten.update(self._connections)
 
+    def lose_answers(self) -> None:
+        """Pass requests on over the connections that stand, and no answers."""
+        with self._lock:
+            self._forgotten.update(self._connections[1::2])  # those to the server
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:

@@ -21,18 +21,9 @@ from tests.support.patience import patient, wait_until
 CREATE, GET = "CreateNotebookExecutionJob", "GetNotebookExecutionJob"
 
 
-class Network(Relay):
-    """A network that can lose answers."""
-
-    def lose_answers(self) -> None:
-        """Pass requests on over the connections that stand, and no answers."""
-        with self._lock:
-            self._forgotten.update(self._connections[1::2])  # those to the server
-
-
 @pytest.fixture
 def network(service, monkeypatch):
-    with Network(service.exports["NBJOB_EMULATOR_HOST"]) as relay:
+    with Relay(service.exports["NBJOB_EMULATOR_HOST"]) as relay:
         monkeypatch.setenv("NBJOB_EMULATOR_HOST", relay.address)
         yield relay
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -149,14 +148,15 @@ class FakeWait(FakeGoogle):
 def airflow_says(monkeypatch: pytest.MonkeyPatch, state: Any, job: str | None = JOB) -> None:
     """Have Airflow answer that a task instance is in a state.
 
-    :param state: or an exception, raised in its place
+    :param state: or an exception, raised in its place, or what is called for it
     :param job: the name of the job that the task's record is of
     """
 
     def answer(**asked: Any) -> dict[str, dict[str, Any]]:
         if isinstance(state, Exception):
             raise state
-        return {run: dict.fromkeys(asked["task_ids"], state) for run in asked["run_ids"]}
+        told = state() if callable(state) else state
+        return {run: dict.fromkeys(asked["task_ids"], told) for run in asked["run_ids"]}
 
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", answer)
     monkeypatch.setattr(XCom, "get_one", lambda **_: job and {"name": job})
@@ -183,11 +183,3 @@ def event_of(trigger: Any) -> dict[str, Any]:
     """Run a trigger as a triggerer does, and return the payload of its one event, as it arrives in the worker."""
     (event,) = run(events_of(made_again(trigger)))
     return json.loads(json.dumps(event))
-
-
-async def until(condition: Callable[[], Any], what: str, *, seconds: float = 20) -> None:
-    """Wait for a condition, as `wait_until` does, on an event loop."""
-    end_time = time.monotonic() + patient(seconds)
-    while not condition():
-        assert time.monotonic() < end_time, f"not within {patient(seconds):g} s: {what}"
-        await asyncio.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -30,3 +31,17 @@ def wait_until(condition: Callable[[], Any], *, timeout: float, what: str, inter
         assert time.monotonic() < end_time, f"not within {patient(timeout):g} s: {what}"
         time.sleep(interval)
     return value
+
+
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 20, interval: float = 0.01) -> None:
+    """Poll `condition` as `wait_until` does, on an event loop, and without a task that the condition could see.
+
+    :param condition: what is polled
+    :param what: what is waited for, named if it does not come
+    :param seconds: seconds after which a quiet machine would have to be given up; `PATIENCE` multiplies them
+    :param interval: seconds between two polls
+    """
+    end_time = time.monotonic() + patient(seconds)
+    while not condition():
+        assert time.monotonic() < end_time, f"not within {patient(seconds):g} s: {what}"
+        await asyncio.sleep(interval)

@@ -23,7 +23,7 @@ def group_of(test: str) -> str:
 class ByWhatIsShared(LoadScopeScheduling):
     """Give each group of tests to one process.
 
-    pytest's own marker for this, ``xdist_group``, has no effect with pytest 9.2 and pytest-xdist 3.8.
+    The marker of pytest-xdist 3.8 for this, ``xdist_group``, had no effect with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:

@@ -213,8 +213,8 @@ class Airflow:
                 self.request("POST", path, json=run)
         return str(run["dag_run_id"])
 
-    def unpause(self, pattern: str = "~") -> None:
-        """Have the DAGs start their runs whose ids match a pattern of SQL's LIKE; without one, all of them."""
+    def unpause(self, pattern: str) -> None:
+        """Have the DAGs start their runs whose ids match a pattern of SQL's LIKE."""
         self.request("PATCH", "dags", params={"dag_id_pattern": pattern}, json={"is_paused": False})
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 180) -> str:

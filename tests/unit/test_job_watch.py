@@ -22,7 +22,7 @@ from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutio
 from airflow_provider_nbjob.job import JobState
 from airflow_provider_nbjob.triggers import job_watch
 from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
-from tests.support.patience import patient
+from tests.support.patience import patient, until
 
 LOCATION = "projects/p/locations/us-central1"
 INTERVAL = 0.05
@@ -97,14 +97,6 @@ def waits(job_id: str, log=None, interval: float = INTERVAL):
     return asyncio.ensure_future(watch().wait_for(job_id, interval=interval, log=log or Log()))
 
 
-async def until(condition) -> None:
-    """Wait for a condition, without a task that the condition could see."""
-    end_time = time.monotonic() + patient(20)
-    while not condition():
-        assert time.monotonic() < end_time, "it did not come"
-        await asyncio.sleep(0.01)
-
-
 async def gather(*waiting):
     return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), patient(20))
 
@@ -115,7 +107,7 @@ def test_those_are_woken_whose_job_ended(service, count):
         for n in range(count):
             service.put(f"j{n}")
         waiting = [waits(f"j{n}") for n in range(count)]
-        await until(lambda: len(service.calls) > 10)
+        await until(lambda: len(service.calls) > 10, "requests")
         service.put("j1", JobState.FAILED)
         service.put("j2", JobState.SUCCEEDED)
         assert await gather(waiting[1], waiting[2]) == [JobState.FAILED, JobState.SUCCEEDED]
@@ -137,7 +129,7 @@ def test_nothing_is_left_when_the_last_one_left(service, way):
                 service.put(f"j{round_number}-{n}")
             waiting = [waits(f"j{round_number}-{n}") for n in range(20)]
             reference = weakref.ref(watch())
-            await until(lambda: len(service.calls) > 3)
+            await until(lambda: len(service.calls) > 3, "requests")
             service.calls.clear()
             for n in range(20):
                 if way == "event":
@@ -145,11 +137,10 @@ def test_nothing_is_left_when_the_last_one_left(service, way):
                 else:
                     waiting[n].cancel()
             await gather(*waiting)
-            await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+            await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "the end of all tasks")
             del waiting  # its tracebacks know the watch
-            await until(
-                lambda known=reference: gc.collect() >= 0 and known() is None
-            )  # a given-up request knows it too
+            # A given-up request knows it too.
+            await until(lambda known=reference: gc.collect() >= 0 and known() is None, "the end of the watch")
         assert threading.active_count() <= threads + 2  # the event loop's pool: one request, and one given up
 
     asyncio.run(scene())
@@ -159,10 +150,10 @@ def test_two_who_wait_for_one_job_are_both_woken(service):
     async def scene():
         service.put("j")
         first = waits("j")
-        await until(lambda: service.calls)
+        await until(lambda: service.calls, "requests")
         log = Log()
         second = waits("j", log)
-        await until(lambda: log.lines)  # it hears of the state that is known
+        await until(lambda: log.lines, "a line in the log")  # it hears of the state that is known
         service.put("j", JobState.SUCCEEDED)
         assert await gather(first, second) == [JobState.SUCCEEDED] * 2
 
@@ -185,7 +176,7 @@ def test_a_change_is_logged_where_its_task_logs(service):
         for n in range(2):
             service.put(f"j{n}")
         waiting = [asyncio.ensure_future(trigger(n)) for n in range(2)]
-        await until(lambda: len(seen) == 2)
+        await until(lambda: len(seen) == 2, "two states")
         for n in range(2):
             service.put(f"j{n}", JobState.SUCCEEDED)
         await gather(*waiting)
@@ -203,10 +194,10 @@ def test_it_survives_an_error_and_logs_its_streak_once(service, error, call, cou
         for n in range(count):
             service.put(f"j{n}")
         waiting = [waits(f"j{n}", interval=0.01) for n in range(count)]
-        await until(lambda: len(service.calls) > 3)
+        await until(lambda: len(service.calls) > 3, "requests")
         service.fails[call] = error
         before = len(service.calls)
-        await until(lambda: len(service.calls) > before + 2)
+        await until(lambda: len(service.calls) > before + 2, "requests")
         assert not any(one.done() for one in waiting)
         service.fails.clear()
         for n in range(count):
@@ -224,7 +215,7 @@ def test_where_listing_is_refused_jobs_are_read(service, error, caplog):
         for n in range(20):
             service.put(f"j{n}")
         waiting = [waits(f"j{n}") for n in range(20)]
-        await until(lambda: service.calls.count("get") > 40)
+        await until(lambda: service.calls.count("get") > 40, "requests")
         for n in range(20):
             service.put(f"j{n}", JobState.SUCCEEDED)
         assert await gather(*waiting) == [JobState.SUCCEEDED] * 20
@@ -306,7 +297,7 @@ def test_the_request_budget_stretches_the_interval(service, monkeypatch):
             service.put(f"j{n}")
         started = time.monotonic()
         waiting = [waits(f"j{n}", interval=0.001) for n in range(5)]
-        await until(lambda: len(service.calls) > 15)
+        await until(lambda: len(service.calls) > 15, "requests")
         # ten a second, and one sweep ahead of that
         assert len(service.calls) <= 10 * (time.monotonic() - started) + 6
         for one in waiting:

@@ -7,10 +7,9 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.sdk import XCom
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_nbjob import stopping
+from tests.support import fake_service
 from tests.support.patience import patient
 
 NAME = "projects/p/locations/us-central1/notebookExecutionJobs/nbjob-a-b-1"
@@ -24,14 +23,7 @@ def airflow_says(monkeypatch):
     monkeypatch.setattr(stopping, "KILL_SECONDS", patient(stopping.KILL_SECONDS))
     monkeypatch.setattr(stopping, "ASK_SECONDS", patient(stopping.ASK_SECONDS))
 
-    def says(state, job: str | None = NAME):
-        def answer(**_):
-            return {"r": {"t": state() if callable(state) else state}}
-
-        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", answer)
-        monkeypatch.setattr(XCom, "get_one", lambda **_: job and {"name": job})
-
-    return says
+    return lambda state, job=NAME: fake_service.airflow_says(monkeypatch, state, job)
 
 
 def fail():

@@ -13,9 +13,8 @@ from nbclient.exceptions import CellExecutionError
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
 from airflow_provider_nbjob.notebook.report import failure_report, output_lines
 from airflow_provider_nbjob.notebook.results import collect_results
-from tests.support.patience import patient
+from tests.integration.notebook.conftest import LIMITS
 
-LIMITS = {"timeout": int(patient(60)), "startup_timeout": int(patient(60))}
 # As scrapbook's `glue` does it.
 GLUE = """
 from IPython.display import display

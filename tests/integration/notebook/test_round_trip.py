@@ -21,10 +21,9 @@ from nbclient import NotebookClient
 
 from airflow_provider_nbjob.notebook.parameters import parameterize, problems_of
 from airflow_provider_nbjob.notebook.source import read_notebook
-from tests.support.patience import patient
+from tests.integration.notebook.conftest import LIMITS
 from tests.unit.notebook.documents import NOTEBOOKS
 
-LIMITS = {"timeout": int(patient(60)), "startup_timeout": int(patient(60))}
 CET = ZoneInfo("Europe/Berlin")
 KNOWN: list[Any] = [
     *(None, True, False, 0, -1, 2**64, -(10**4000), 0.0, -0.0, 1e-320, 1.7e308, math.inf, -math.inf, math.nan),

@@ -34,8 +34,8 @@ from tests.support.fake_service import (
     events_of,
     made_again,
     run,
-    until,
 )
+from tests.support.patience import until
 
 PATH = "airflow_provider_nbjob.triggers.notebook_execution_job"
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
@@ -341,19 +341,21 @@ def test_another_error_at_the_deadline_is_an_event(service):
 # --- hand-over, and the end of the task ---
 
 
+async def give_up(trigger, has_begun) -> None:
+    """Cancel a trigger that polls, as a triggerer does that hands it over; nothing goes on polling."""
+    before = asyncio.all_tasks()
+    events = asyncio.ensure_future(events_of(trigger))
+    await until(has_begun, "the trigger polls")
+    events.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await events
+    await until(lambda: asyncio.all_tasks() == before, "nothing goes on polling")
+
+
 def test_a_trigger_that_is_given_up_leaves_the_job_to_the_one_that_takes_over(service):
     service.put("RUNNING")
 
-    async def given_up():
-        before = asyncio.all_tasks()
-        events = asyncio.ensure_future(events_of(made_again(waiting())))
-        await until(lambda: service.calls["get"] > 1, "the first triggerer polls")
-        events.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await events
-        await until(lambda: asyncio.all_tasks() == before, "nothing goes on polling")
-
-    run(given_up())
+    run(give_up(made_again(waiting()), lambda: service.calls["get"] > 1))
     service.put("RUNNING", "SUCCEEDED")
     assert event_of(waiting())["outcome"] == "finished"
     assert not service.has_been_told_to_stop()
@@ -574,14 +576,5 @@ def test_a_hostile_schedule_finds_no_job_of_another_one(service, schedule):
 
 
 def test_a_scheduled_trigger_that_is_given_up_leaves_nothing(service):
-    async def scene():
-        before = asyncio.all_tasks()
-        events = asyncio.ensure_future(events_of(scheduled()))
-        await until(lambda: service.calls["list"] > 1, "the trigger looks for a job")
-        events.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await events
-        await until(lambda: asyncio.all_tasks() == before, "nothing goes on looking")
-
-    run(scene())
+    run(give_up(scheduled(), lambda: service.calls["list"] > 1))
     assert not service.has_been_told_to_stop()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
+from tests.support.patience import patient
 
-PATIENCE = float(os.environ.get("NBJOB_TEST_PATIENCE", "4"))
 PARAMETERS = "day = '2000-01-01'\nn = 0\ntry_number = 1\ngate = ''"
 TITLE = "# Orders of a day\n\nDrawn, counted, and **handed on**."
 PLOT = """
@@ -34,7 +33,7 @@ MARKUP = """<img src=x onerror="document.title='TRIPPED'">"""
 WAITING = f"""
 import pathlib, time
 print("waiting for the gate", flush=True)
-end = time.monotonic() + {240 * PATIENCE}
+end = time.monotonic() + {patient(240)}
 while not pathlib.Path(gate).exists():
     assert time.monotonic() < end, "nobody opened the gate"
     time.sleep(0.2)
