@@ -42,7 +42,7 @@ test: lint browser  ## what a pull request needs: lint, types, unit and integrat
 	@echo "== passed. Left to 'make test-all': the fault matrix, the whole UI, every example, 'make demo' and 'make ui'"
 
 test-all: $(VENV)/installed browser  ## what `test` leaves out
-	@echo "== all that 'make test' leaves out: faults, the whole UI, examples, scripts; under 18 minutes on two cores"
+	@echo "== all that 'make test' leaves out: faults, the whole UI, examples, scripts; about 10 minutes on two quiet cores"
 	$(PYTEST) -m test_all
 
 lint: $(VENV)/installed  ## ruff and mypy
