@@ -15,7 +15,7 @@ WORKERS ?= 3
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: help demo ui test test-all lint unit integration random browser test-faults bench bench-ui constraints clean
+.PHONY: help demo ui test test-busy test-all lint unit integration random browser stress-ng test-faults bench bench-ui constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ test: lint browser  ## what a pull request needs: lint, types, unit and integrat
 	$(PYTEST) -m "not test_all" --cov --cov-report=term
 	@echo "== passed. Left to 'make test-all': the fault matrix, the whole UI, every example, 'make demo' and 'make ui'"
 
+test-busy: stress-ng  ## `test` on a machine whose cores are busy: beside `stress-ng --cpu 4`
+	@stress-ng --quiet --cpu 4 --timeout 90m & load=$$!; trap 'kill $$load 2>/dev/null' EXIT INT TERM; $(MAKE) test
+
 test-all: $(VENV)/installed browser  ## what `test` leaves out
 	@echo "== all that 'make test' leaves out: faults, the whole UI, examples, scripts; about 10 minutes on two quiet cores"
 	$(PYTEST) -m test_all
@@ -63,6 +66,11 @@ browser:  ## Chromium for the tests, from Debian's packages where there is none
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \
 		echo "== installing Chromium" && $(SUDO) apt-get update -qq && \
 		$(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+stress-ng:
+	@command -v stress-ng >/dev/null || { \
+		echo "== installing stress-ng" && $(SUDO) apt-get update -qq && \
+		$(SUDO) apt-get install -y -qq --no-install-recommends stress-ng >/dev/null; }
 
 test-faults: $(VENV)/installed  ## the fault matrix with its full numbers, of which `test-all` uses smaller ones
 	$(BIN)/python -m pytest tests/system/test_faults.py --whole
