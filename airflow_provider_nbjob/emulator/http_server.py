@@ -1,0 +1,84 @@
+"""An ASGI application behind the guard, served by a thread of its own; REST API and Cloud Storage are one each."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from airflow_provider_nbjob.emulator.guard import Guard
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+HEADER_MAX = 64 * 2**10  # bytes of a request's line and headers
+HEADER_SECONDS = 10  # for a connection to send a request's line and headers, from its start or its last answer
+STOP_SECONDS = 1  # for the requests that are under way when the server stops
+
+
+class HttpServer:
+    """A server that is serving once it is constructed.
+
+    :param port: 0 for a free one
+    :param token: what each request must carry
+    :raises OSError: if the port is taken
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int, token: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=1024)
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            Guard(app, token, host),
+            http=_Protocol,
+            h11_max_incomplete_event_size=HEADER_MAX,
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            proxy_headers=False,  # there is no proxy whose X-Forwarded-* could be believed
+            server_header=False,
+            timeout_keep_alive=HEADER_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self._server.should_exit = True
+        self._thread.join(STOP_SECONDS + 4)
+        self._socket.close()
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 that closes a connection whose next request does not come.
+
+    uvicorn 0.54 bounds the time between two requests only: not the time to the first one, nor that of a request whose
+    header comes a byte at a time. Both would hold a file descriptor for ever.
+    """
+
+    _awaited_since: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.access_log = False  # the token stands in the paths; Config.access_log takes handlers away, not this
+        self._close_in_time()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._close_in_time()
+
+    def _close_in_time(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._awaited_since = None
+            return
+        self._awaited_since = self._awaited_since or self.loop.time()
+        if not self.timeout_keep_alive_task:
+            end_time = self._awaited_since + self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_at(end_time, self.timeout_keep_alive_handler)
