@@ -82,8 +82,11 @@ class _PerProcess:
 def _plaintext_channel(endpoint: Endpoint) -> Any:
     import grpc
 
+    from airflow_provider_nbjob.hooks.emulator_token import with_emulator_token
+
     # Channels to one address share their connections, so that a new client would go on with a dead one.
-    return grpc.insecure_channel(endpoint.address, options=[("grpc.use_local_subchannel_pool", 1)])
+    channel = grpc.insecure_channel(endpoint.address, options=[("grpc.use_local_subchannel_pool", 1)])
+    return with_emulator_token(channel, endpoint.address)
 
 
 @_PerProcess
