@@ -2,38 +2,76 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from google.api_core.exceptions import InvalidArgument, NotFound
+from google.api_core.exceptions import InvalidArgument, NotFound, ServiceUnavailable
 from google.cloud.dataform_v1.types import (
     DirectoryEntry,
     QueryRepositoryDirectoryContentsResponse,
     ReadRepositoryFileResponse,
 )
 
-from airflow_provider_nbjob.emulator.validation import REPOSITORY
+from airflow_provider_nbjob.emulator.data_dir import read_regular
+from airflow_provider_nbjob.emulator.validation import COMMIT_SHA, REPOSITORY
+
+FILE_MAX = 32 * 2**20  # bytes of a file
+GIT_SECONDS = 10  # for one command
+# A repository may come from anybody, and its configuration can name programs and servers. These variables win over
+# it: no object is fetched, by no protocol (git before 2.45 does not know GIT_NO_LAZY_FETCH, and obeys the second), and
+# no other configuration is read. Ownership is checked as git does; nothing overrides `safe.directory`.
+_GIT_ENVIRONMENT = {
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "false",
+    "HOME": os.devnull,
+    "LC_ALL": "C",
+}
+_GIT = (
+    *("git", "--no-pager", "--no-optional-locks", "--literal-pathspecs"),
+    *("-c", "protocol.allow=never", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}"),
+)
+
+
+class _Blob(NamedTuple):
+    """A file of a commit: the id of its content, and its size in bytes."""
+
+    object_id: str
+    size: int
 
 
 class Repository:
     """One repository, at a commit or as it stands.
 
+    Only regular files are its files: no symbolic link is followed, in a folder or in a commit.
+
     :param data_dir: holds repositories as folders ``dataform/NAME``
     :param name: ``projects/{project}/locations/{location}/repositories/{repository}``
-    :raises NotFound: where there is no such repository or commit
+    :param commit_sha: 4 to 64 hexadecimal digits, or an empty text
+    :raises InvalidArgument: if name or SHA are of another form
+    :raises NotFound: if there is no such repository
     """
 
     def __init__(self, data_dir: Path, name: str, commit_sha: str = "") -> None:
         match = REPOSITORY.fullmatch(name)
         if match is None:
             raise InvalidArgument(f"Not a repository: {name}")
+        if commit_sha and not COMMIT_SHA.fullmatch(commit_sha):
+            raise InvalidArgument(f"{commit_sha!r} is not the SHA of a commit.")
         self._name = name
         self._folder = data_dir / "dataform" / match["id"]
-        self._revision = commit_sha or "HEAD"
-        if not self._folder.is_dir():
+        self._commit_sha = commit_sha
+        git = self._folder / ".git"
+        if not self._folder.is_dir() or self._folder.is_symlink() or git.is_symlink():
             raise NotFound(f"{self} was not found.")
-        self._is_git = (self._folder / ".git").exists()
+        self._is_git = git.exists()
         if commit_sha and not self._is_git:
             raise NotFound(f"{self} has no commits, so none is {commit_sha}.")
 
@@ -41,29 +79,78 @@ class Repository:
         return f"Repository {self._name}"
 
     def files(self) -> list[str]:
-        """The names of the files in its root."""
+        """Return the names of the files in its root.
+
+        :raises NotFound: if there is no such commit, or git does not read the repository
+        """
         if self._is_git:
-            return self._git("ls-tree", "--name-only", self._revision).decode().splitlines()
-        return sorted(path.name for path in self._folder.iterdir())
+            return sorted(self._blobs())
+        return sorted(entry.name for entry in os.scandir(self._folder) if entry.is_file(follow_symlinks=False))
 
     def read(self, file: str) -> bytes:
-        """The content of a file in its root.
+        """Return the content of a file in its root.
 
-        :raises NotFound: where there is none of that name
+        :raises NotFound: if there is none of that name, or it has more than `FILE_MAX` bytes
         """
-        if file not in self.files():
-            raise NotFound(f"{self} has no file {file}.")
-        return self._git("show", f"{self._revision}:{file}") if self._is_git else (self._folder / file).read_bytes()
+        missing = NotFound(f"{self} has no file {file}.")
+        if not self._is_git:
+            if file not in self.files():
+                raise missing
+            try:
+                return read_regular(self._folder / file, FILE_MAX)
+            except OSError as error:
+                raise NotFound(f"{self}: {error}") from None
+        blob = self._blobs().get(file)
+        if blob is None:
+            raise missing
+        if blob.size > FILE_MAX:
+            raise NotFound(f"{self}: {file} has more than {FILE_MAX} bytes.")
+        return self._git("cat-file", "blob", blob.object_id)
+
+    def _blobs(self) -> dict[str, _Blob]:
+        if self._has_alternates():
+            raise NotFound(
+                f"{self} takes objects from another repository (objects/info/alternates), which is not read."
+            )
+        wanted = f"{self._commit_sha or 'HEAD'}^{{commit}}"
+        commit = self._git("rev-parse", "--verify", "--quiet", wanted).decode().strip()
+        if not commit.startswith(self._commit_sha):  # a branch may be named as a SHA begins
+            raise NotFound(f"{self} has no commit {self._commit_sha}.")
+        listed = self._git("ls-tree", "-z", "--long", "--full-tree", commit).decode(errors="surrogateescape")
+        blobs = {}
+        for entry in listed.split("\0")[:-1]:
+            description, _, name = entry.partition("\t")
+            mode, _, object_id, size = description.split()
+            if mode in ("100644", "100755") and size.isdigit():  # not if its content is not there
+                blobs[name] = _Blob(object_id, int(size))
+        return blobs
+
+    def _has_alternates(self) -> bool:
+        folder = Path(os.fsdecode(self._git("rev-parse", "--git-common-dir").rstrip(b"\n")))
+        return (self._folder / folder / "objects" / "info" / "alternates").exists()
 
     def _git(self, *arguments: str) -> bytes:
-        # The repository belongs to whoever started the emulator, also where git would doubt it (a mounted folder).
-        command = ["git", "-c", f"safe.directory={self._folder}", *arguments]
+        environment = {**_GIT_ENVIRONMENT, "PATH": os.environ.get("PATH", os.defpath)}
+        environment["GIT_CEILING_DIRECTORIES"] = str(self._folder.parent)
         try:
-            run = subprocess.run(command, cwd=self._folder, capture_output=True, check=True, timeout=60)
+            run = subprocess.run(
+                [*_GIT, *arguments],
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=True,
+                timeout=GIT_SECONDS,
+            )
         except FileNotFoundError:
             raise NotFound("git is needed to read a Dataform repository that is a git repository.") from None
+        except subprocess.TimeoutExpired:
+            raise ServiceUnavailable(f"{self}: git did not answer in {GIT_SECONDS} s.") from None
         except subprocess.CalledProcessError as error:
-            raise NotFound(error.stderr.decode(errors="replace").strip()) from None
+            message = error.stderr.decode(errors="replace").strip()
+            if "safe.directory" in message:
+                message += "\nThe emulator reads no such setting: have the folder belong to the user who starts it."
+            raise NotFound(message or f"{self} has no commit {self._commit_sha or 'HEAD'}.") from None
         return run.stdout
 
 
@@ -76,7 +163,7 @@ class Dataform:
     def query_directory(self, request: Any) -> Any:
         """`QueryRepositoryDirectoryContents`, of the root."""
         files = Repository(self._data_dir, request.name, request.commit_sha).files()
-        entries = [DirectoryEntry(file=file) for file in files]
+        entries = [DirectoryEntry(file=file) for file in files if _is_text(file)]
         response = QueryRepositoryDirectoryContentsResponse(directory_entries=entries)
         return QueryRepositoryDirectoryContentsResponse.pb(response)
 
@@ -84,3 +171,12 @@ class Dataform:
         """`ReadRepositoryFile`."""
         content = Repository(self._data_dir, request.name, request.commit_sha).read(request.path)
         return ReadRepositoryFileResponse.pb(ReadRepositoryFileResponse(contents=content))
+
+
+def _is_text(name: str) -> bool:
+    """Return whether the API can name a file: its names are UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from google.api_core.exceptions import NotFound
+from google.api_core.exceptions import GoogleAPICallError
 
 from airflow_provider_nbjob.emulator.dataform import Repository
 from airflow_provider_nbjob.emulator.storage import Storage
@@ -39,8 +39,8 @@ def read_source(job: Any, storage: Storage, data_dir: Path) -> bytes:
     if source == "gcs_notebook_source":
         try:
             return storage.read(job.gcs_notebook_source.uri, job.gcs_notebook_source.generation)
-        except NotFound as error:
-            raise SourceError(f"404 {error.message}") from None
+        except GoogleAPICallError as error:
+            raise SourceError(f"{int(error.code or 500)} {error.message}") from None
     dataform = job.dataform_repository_source
     try:
         repository = Repository(data_dir, dataform.dataform_repository_resource_name, dataform.commit_sha)
@@ -50,5 +50,5 @@ def read_source(job: Any, storage: Storage, data_dir: Path) -> bytes:
         if len(notebooks) != 1:
             raise SourceError(f"{repository} is no single-file notebook repository: it has {len(notebooks)}.")
         return repository.read(notebooks[0])
-    except NotFound as error:
-        raise SourceError(f"404 {error.message}") from None
+    except GoogleAPICallError as error:
+        raise SourceError(f"{int(error.code or 500)} {error.message}") from None

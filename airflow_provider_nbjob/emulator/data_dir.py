@@ -1,0 +1,69 @@
+"""The data directory, which belongs to one user, and the token that is kept in it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from airflow_provider_nbjob.emulator.guard import TOKEN
+
+TOKEN_FILE = "token"  # noqa: S105
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that its owner alone may enter, or make one that exists so.
+
+    :raises OSError: if it belongs to another user, or cannot be made
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.geteuid():
+        raise PermissionError(f"{folder} belongs to another user, who could read and change what is kept in it")
+    folder.chmod(0o700)
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file that its owner alone may read, or make one that exists so."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
+
+
+def read_regular(path: Path, most: int, *, private: bool = False) -> bytes:
+    """Read a regular file; a symbolic link is not followed, and a pipe does not block.
+
+    :param most: bytes that it may have
+    :param private: refuse a file that another user could have read or written
+    :raises OSError: if it is something else, or larger
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is no regular file")
+        if private and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
+            raise PermissionError(f"{path} could have been read by another user")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"{path} has more than {most} bytes")
+    return content
+
+
+def read_or_make_token(data_dir: Path) -> str:
+    """Return the token of a data directory, and make it if there is none that only its owner could read.
+
+    It stays the same over restarts, so that clients go on with what an earlier start printed.
+
+    :raises OSError: if it cannot be kept
+    """
+    path = data_dir / TOKEN_FILE
+    with suppress(OSError, ValueError):
+        kept = read_regular(path, 200, private=True).decode().strip()
+        if TOKEN.fullmatch(kept):
+            return kept
+    token = secrets.token_urlsafe(24)
+    partial = data_dir / f"{TOKEN_FILE}.{secrets.token_hex(4)}"
+    make_private_file(partial)
+    partial.write_text(f"{token}\n")
+    partial.replace(path)
+    return token
