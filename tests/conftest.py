@@ -76,7 +76,7 @@ class EmulatorProcess:
 
     :param data_dir: its data directory
     :param options: further options of its command line
-    :param environment: variables beside this process's own, which the notebooks see too
+    :param environment: variables beside this process's own
     """
 
     def __init__(self, data_dir: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
@@ -117,6 +117,16 @@ class EmulatorProcess:
             return False
         finally:
             timer.cancel()
+
+    @property
+    def grpc_address(self) -> str:
+        """Where it serves gRPC."""
+        return self.exports["NBJOB_EMULATOR_HOST"]
+
+    @property
+    def token(self) -> str:
+        """What clients must send."""
+        return self.exports["NBJOB_EMULATOR_TOKEN"]
 
     def __enter__(self) -> EmulatorProcess:
         return self
@@ -212,9 +222,17 @@ def example_emulator(factory: pytest.TempPathFactory, name: str, *options: str) 
     kernels = factory.mktemp("kernels")
     install = [sys.executable, "-m", "bash_kernel.install", "--prefix", str(kernels)]
     subprocess.run(install, check=True, env={**os.environ, "IPYTHONDIR": str(kernels)})
-    environment = {"JUPYTER_PATH": str(kernels / "share" / "jupyter"), "HISTFILE": "/dev/null"}
+    environment = {"JUPYTER_PATH": str(kernels / "share" / "jupyter"), "HISTFILE": os.devnull}
     notebooks = CHECKOUT / "example_dags" / "notebooks"
-    given = ["--cleanup-delay", "0.2", "--upload", f"{notebooks}=gs://{BUCKET}/notebooks", *options]
+    given = [
+        "--cleanup-delay",
+        "0.2",
+        "--env",
+        "HISTFILE",
+        "--upload",
+        f"{notebooks}=gs://{BUCKET}/notebooks",
+        *options,
+    ]
 
     def make(suffix: str) -> EmulatorProcess:
         data_dir = factory.mktemp(f"{name}{suffix}") / "data"

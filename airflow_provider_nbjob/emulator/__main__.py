@@ -5,18 +5,39 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import os
+import re
+import resource
 import shlex
 import signal
 import sys
 import threading
 from pathlib import Path
 
+from airflow_provider_nbjob.emulator.guard import TOKEN
+from airflow_provider_nbjob.emulator.secret_manager import PAYLOAD_MAX, SECRET
 from airflow_provider_nbjob.emulator.server import Emulator
+
+TOKEN_VARIABLE = "NBJOB_EMULATOR_TOKEN"  # noqa: S105
+EPILOG = """
+Clients must send the token that is printed: gRPC clients as metadata 'authorization: Bearer TOKEN', which the provider
+does with NBJOB_EMULATOR_TOKEN; HTTP clients as that header or, as in the printed URLs, before the path. Take REST from
+the last line: curl $REST/v1/projects/emulator-project/locations/us-central1/notebookExecutionJobs. A body needs a
+header: curl -H 'Content-Type: application/json' -d '{"rpc": "*", "code": "UNAVAILABLE", "times": 3}'
+$REST/emulator/faults. For gcloud: export CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM=$REST/
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     options = parser().parse_args(arguments)
+    try:
+        chosen = options.token or token(os.environ.get(TOKEN_VARIABLE, "").strip() or None)
+    except argparse.ArgumentTypeError as error:
+        print(f"{TOKEN_VARIABLE}: {error}", file=sys.stderr)
+        return 2
+    os.umask(0o077)
+    allow_open_files()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("gcp_storage_emulator").setLevel(logging.WARNING)
     if not is_loopback(options.host):
@@ -27,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     emulator = Emulator(
         options.data_dir,
+        token=chosen or "",
         host=options.host,
         grpc_port=options.grpc_port,
         rest_port=options.rest_port,
@@ -36,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         can_cancel=not options.no_operation_cancel,
         buckets=options.bucket,
         uploads=options.upload,
+        secrets=options.secret,
+        environment=options.env,
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m airflow_provider_nbjob.emulator",
         description="NotebookService of the Vertex AI API on this machine, running notebooks for real.",
+        epilog=EPILOG,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = result.add_argument
@@ -66,6 +91,12 @@ def parser() -> argparse.ArgumentParser:
     add("--rest-port", type=int, default=8961, help="for gcloud and curl; 0 for a free one")
     add("--storage-port", type=int, default=8962, help="for Cloud Storage; 0 for a free one")
     add("--data-dir", type=Path, default=Path("nbjob-emulator-data"), help="holds jobs, buckets and repositories")
+    add(
+        "--token",
+        type=token,
+        help=f"what clients must send; other users see it in the process list, so set {TOKEN_VARIABLE} rather"
+        " (default: one that is made at random and kept in the data directory)",
+    )
     add("--max-concurrent", type=positive, default=2, help="notebooks that run at once")
     add("--cleanup-delay", type=float, default=5.0, help="seconds between a job's end and that of its operation")
     add("--no-operation-cancel", action="store_true", help="answer UNIMPLEMENTED to operations.cancel")
@@ -76,7 +107,24 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         type=upload,
         metavar="DIR=gs://BUCKET/FOLDER",
-        help="upload a folder, and make its bucket; may be repeated",
+        help="upload a folder, and make its bucket; hidden files and symbolic links are left out; may be repeated",
+    )
+    add(
+        "--secret",
+        action="append",
+        default=[],
+        type=secret,
+        metavar="NAME=FILE",
+        help="add a version to a secret that notebooks can read, of a file's content; may be repeated",
+    )
+    add(
+        "--env",
+        action="append",
+        default=[],
+        type=variable,
+        metavar="NAME",
+        help="let notebooks see a variable of this environment; they see PATH, HOME, the locale and a few others only;"
+        " may be repeated",
     )
     return result
 
@@ -92,9 +140,50 @@ def positive(text: str) -> int:
 def upload(text: str) -> tuple[Path, str]:
     """Read ``DIR=gs://BUCKET/FOLDER``."""
     folder, _, uri = text.partition("=")
-    if not uri.startswith("gs://") or not Path(folder).is_dir():
+    if not uri.startswith("gs://") or not os.path.isdir(folder):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form DIR=gs://BUCKET/FOLDER, with a folder DIR")
+    if os.path.islink(os.path.normpath(folder)):
+        raise argparse.ArgumentTypeError(f"{folder!r} is a symbolic link, and none is followed: name the folder itself")
     return Path(folder), uri
+
+
+def secret(text: str) -> tuple[str, bytes]:
+    """Read ``NAME=FILE``, and the file."""
+    name, separator, path = text.partition("=")
+    if not separator or not SECRET.fullmatch(name):
+        raise argparse.ArgumentTypeError(f"{name!r} is not a secret's name, of A-Z a-z 0-9 _ -, before '=' and a file")
+    try:
+        with open(path, "rb") as file:
+            payload = file.read(PAYLOAD_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"the file of {name!r} cannot be read: {error}") from None
+    if len(payload) > PAYLOAD_MAX:
+        raise argparse.ArgumentTypeError(f"the file of {name!r} has more than {PAYLOAD_MAX} bytes")
+    return name, payload
+
+
+def variable(text: str) -> str:
+    """Read the name of an environment variable that is set."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise argparse.ArgumentTypeError(f"{text.partition('=')[0]!r} is not the name of a variable, and nothing else")
+    if text not in os.environ:
+        raise argparse.ArgumentTypeError(f"the variable {text} is not set")
+    return text
+
+
+def token(text: str | None) -> str | None:
+    """Read a token; an error does not show it."""
+    if text is not None and not TOKEN.fullmatch(text):
+        raise argparse.ArgumentTypeError("a token is made of 16 to 128 characters of A-Z a-z 0-9 _ -")
+    return text
+
+
+def allow_open_files() -> None:
+    """Raise the limit of open files to what the system allows: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def is_loopback(host: str) -> bool:
@@ -106,4 +195,8 @@ def is_loopback(host: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # not by sys.exit, which waits for the threads of requests that are under way

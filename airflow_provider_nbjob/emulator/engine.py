@@ -15,12 +15,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from google.rpc import code_pb2
 
+from airflow_provider_nbjob.emulator.environment import hidden_from_kernel, runner_environment
 from airflow_provider_nbjob.emulator.processes import kill_tree
 from airflow_provider_nbjob.emulator.sources import SourceError, output_name, read_source
 from airflow_provider_nbjob.emulator.storage import Storage
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 86_400.0  # seconds; the API's documented default of execution_timeout
 SLOW_PROVISIONING = 5.0  # seconds in PENDING with the runtime template `slow-provisioning`
+LOG_TAIL = 4_000  # bytes that are shown of the log of a process that ended early
 NO_MACHINE = (
     "The zone does not have enough resources available to fulfill the request.<br>"
     "<b>ZONE_RESOURCE_POOL_EXHAUSTED</b>: try a different zone, or try again later."
@@ -43,6 +46,7 @@ class _Run:
 
     name: str
     is_started: bool = False
+    is_cancelled: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     process: subprocess.Popen[bytes] | None = None
@@ -53,12 +57,22 @@ class Engine:
 
     :param max_concurrent: so many at once
     :param cleanup_delay: seconds between the end of a job and that of its operation
+    :param environment: names of variables that notebooks see beside those that `environment.py` allows
     """
 
     def __init__(
-        self, store: Store, storage: Storage, data_dir: Path, *, max_concurrent: int, cleanup_delay: float
+        self,
+        store: Store,
+        storage: Storage,
+        data_dir: Path,
+        *,
+        max_concurrent: int,
+        cleanup_delay: float,
+        environment: Sequence[str] = (),
     ) -> None:
         self.cleanup_delay = cleanup_delay
+        self.additions: dict[str, str] = {}  # variables of notebooks that lead them to what the emulator serves
+        self._environment_names = tuple(environment)
         self._store, self._storage, self._data_dir = store, storage, data_dir
         self._queue: queue.Queue[_Run | None] = queue.Queue()
         self._runs: dict[str, _Run] = {}  # those that wait, and those that run
@@ -112,10 +126,14 @@ class Engine:
             self._pinned.discard(name)
             run = self._runs.get(name)
             is_running = run is not None and run.is_started
-        if is_running and self._advance(name, JobState.CANCELLING):
-            threading.Thread(target=self._finish_cancel, args=(name,), daemon=True).start()
-        else:
+            is_first = run is not None and not run.is_cancelled
+            if run is not None and is_running:
+                run.is_cancelled = True
+        if not is_running:
             self.end(name, JobState.CANCELLED, code_pb2.CANCELLED, "The job was cancelled.")
+        elif is_first:
+            self._advance(name, JobState.CANCELLING)
+            threading.Thread(target=self._finish_cancel, args=(name,), daemon=True).start()
 
     def pin(self, name: str, state: JobState) -> None:
         """Have a job report a state whatever its run does; a terminal one stops the run."""
@@ -179,7 +197,7 @@ class Engine:
                 run.ended.set()
 
     def _run(self, run: _Run) -> None:
-        job = self._store.get(run.name)
+        job = self._store.get(run.name, with_content=True)
         if job is None or state_of(job).is_terminal:
             return
         self._advance(run.name, JobState.PENDING)
@@ -208,6 +226,7 @@ class Engine:
         (folder / "work").mkdir()
         self._advance(run.name, JobState.RUNNING)
         command = [sys.executable, "-m", "airflow_provider_nbjob.emulator.run_notebook", str(folder), job.kernel_name]
+        command += hidden_from_kernel(self._environment_names)
         with (folder / "log.txt").open("wb") as output:
             run.process = subprocess.Popen(
                 command,
@@ -242,7 +261,7 @@ class Engine:
         try:
             outcome: dict[str, Any] = json.loads((folder / "outcome.json").read_text())
         except FileNotFoundError:
-            log.error("The process of job %s ended early:\n%s", name, (folder / "log.txt").read_text()[-4000:])
+            log.error("The process of job %s ended early:\n%s", name, _tail(folder / "log.txt"))
             outcome = {"succeeded": False, "message": "The process that ran the notebook ended early."}
         if outcome["succeeded"]:
             self.end(name, JobState.SUCCEEDED)
@@ -257,8 +276,13 @@ class Engine:
             self._storage.write(uri, output.read_bytes())
 
     def _environment(self) -> dict[str, str]:
-        """Kernels write their history and caches into the data directory, not into the user's home."""
         cache = self._data_dir / "cache"
         cache.mkdir(exist_ok=True)
-        folders = {"IPYTHONDIR": "ipython", "MPLCONFIGDIR": "matplotlib", "JUPYTER_RUNTIME_DIR": "jupyter"}
-        return {**os.environ, **{name: str(cache / folder) for name, folder in folders.items()}}
+        return runner_environment(os.environ, self._environment_names, cache, self.additions)
+
+
+def _tail(path: Path) -> str:
+    """Return the last `LOG_TAIL` bytes of a file."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
+        return file.read(LOG_TAIL).decode(errors="replace")

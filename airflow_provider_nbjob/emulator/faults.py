@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
@@ -19,8 +19,9 @@ T = TypeVar("T")
 RPCS = (
     *("CreateNotebookExecutionJob", "GetNotebookExecutionJob", "ListNotebookExecutionJobs"),
     *("DeleteNotebookExecutionJob", "GetOperation", "ListOperations", "DeleteOperation", "CancelOperation"),
-    "WaitOperation",
+    *("WaitOperation", "AccessSecretVersion"),
 )
+STANDING_MAX = 1_000  # faults
 
 
 def _is_number(value: Any, least: float, most: float) -> bool:
@@ -54,7 +55,7 @@ class Fault:
         """
         known = [f.name for f in fields(cls)]
         if not isinstance(body, Mapping) or set(body) - set(known):
-            raise InvalidArgument(f"A fault is an object with the fields {', '.join(known)}; got {body!r}.")
+            raise InvalidArgument(f"A fault is an object with the fields {', '.join(known)}; got {str(body)[:200]!r}.")
         fault = cls(**{"rpc": "", **body})
         rules = {
             "rpc": fault.rpc == "*" or fault.rpc in RPCS,
@@ -67,7 +68,7 @@ class Fault:
         }
         for name, is_right in rules.items():
             if not is_right:
-                raise InvalidArgument(f"{name}: {getattr(fault, name)!r} is not allowed.")
+                raise InvalidArgument(f"{name}: {str(getattr(fault, name))[:200]!r} is not allowed.")
         return fault
 
 
@@ -80,8 +81,13 @@ class Faults:
         self._calls: Counter[str] = Counter()
 
     def add(self, fault: Fault) -> None:
-        """Have a fault stand."""
+        """Have a fault stand.
+
+        :raises InvalidArgument: if `STANDING_MAX` of them do
+        """
         with self._lock:
+            if len(self._standing) >= STANDING_MAX:
+                raise InvalidArgument(f"{STANDING_MAX} faults stand already.")
             self._standing.append(fault)
 
     def clear(self) -> None:
@@ -104,20 +110,20 @@ class Faults:
         with self._lock:
             self._calls.clear()
 
-    def perform(self, rpc: str, call: Callable[[], T]) -> T:
-        """Perform a call, unless a fault has it fail.
+    async def perform(self, rpc: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Perform a call, unless a fault has it fail. A delay occupies no thread.
 
         :raises GoogleAPICallError: of the fault's code
         """
         for fault in self._meeting(rpc):
-            time.sleep(fault.delay)
+            await asyncio.sleep(fault.delay)
             if fault.code is None:
                 continue
             if fault.drop_response:
                 with suppress(GoogleAPICallError):  # an error is an answer too, and lost
-                    call()
+                    await call()
             raise from_grpc_status(StatusCode[fault.code], f"Fault injected into {rpc}: {fault.code}.")
-        return call()
+        return await call()
 
     def _meeting(self, rpc: str) -> list[Fault]:
         met = []

@@ -14,7 +14,11 @@ from typing import Any
 
 from google.api_core.exceptions import InvalidArgument
 
+from airflow_provider_nbjob.emulator.patterns import compile_pattern
+
 PAGE_SIZE_MAX = 100
+TEXT_MAX = 4_096  # characters of a filter or an order, and of the values in a page token
+TOKEN_MAX = 2**18  # characters
 
 # field of a filter: (column of the store, operators)
 _FILTERS = {
@@ -28,6 +32,7 @@ _CONDITION = re.compile(
     r"\s*(?P<field>\w+)\s*(?P<operator>!=|=~|=)\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<bare>[^\s\"()]+))\s*"
 )
 _AND = re.compile(r"AND\s+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_filter(text: str) -> list[tuple[str, str, str]]:
@@ -36,6 +41,8 @@ def parse_filter(text: str) -> list[tuple[str, str, str]]:
     :return: (column, operator, value) for each
     :raises InvalidArgument: for any field, operator or form that the API does not take
     """
+    if len(text) > TEXT_MAX:
+        raise InvalidArgument(f"Invalid filter: it has {len(text)} characters; at most {TEXT_MAX} are allowed.")
     conditions: list[tuple[str, str, str]] = []
     position = 0
     while text[position:].strip():
@@ -60,8 +67,8 @@ def _condition(match: re.Match[str]) -> tuple[str, str, str]:
     value = match["bare"] if match["quoted"] is None else match["quoted"].replace('\\"', '"')
     if match["operator"] == "=~":
         try:
-            re.compile(value)
-        except re.error as error:
+            compile_pattern(value)
+        except ValueError as error:
             raise InvalidArgument(f"Invalid filter: {value!r} is no regular expression: {error}.") from None
     return column, match["operator"], value
 
@@ -72,11 +79,13 @@ def parse_order(text: str) -> list[tuple[str, bool]]:
     :return: (column, descending) for each
     :raises InvalidArgument: for a field that the API does not order by
     """
-    order = []
+    if len(text) > TEXT_MAX:
+        raise InvalidArgument(f"Invalid order_by: it has {len(text)} characters; at most {TEXT_MAX} are allowed.")
+    order: list[tuple[str, bool]] = []
     for part in text.split(",") if text.strip() else []:
         words = part.split()
         column = _ORDERS.get(words[0].replace("_", "").lower()) if words else None
-        if column is None or words[1:] not in ([], ["desc"], ["asc"]):
+        if column is None or words[1:] not in ([], ["desc"], ["asc"]) or column in dict(order):
             raise InvalidArgument(f"Invalid order_by: {part.strip()!r}.")
         order.append((column, words[1:] == ["desc"]))
     return order or [("create_time", True)]
@@ -108,12 +117,21 @@ def parse_page_token(token: str, request: list[str], keys: int) -> list[Any] | N
     """
     if not token:
         return None
+    if len(token) > TOKEN_MAX:
+        raise InvalidArgument("Invalid page_token.")
     try:
         last, of = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise InvalidArgument("Invalid page_token.") from None
     if of != request:
         raise InvalidArgument("Invalid page_token: it belongs to a request with another filter or order.")
-    if not isinstance(last, list) or len(last) != keys or not all(isinstance(key, (int, str)) for key in last):
+    if not isinstance(last, list) or len(last) != keys or not all(_is_key(key) for key in last):
         raise InvalidArgument("Invalid page_token.")
     return last
+
+
+def _is_key(key: Any) -> bool:
+    """Return whether a value of a token can be compared with a column of the store."""
+    if isinstance(key, str):
+        return len(key) <= TEXT_MAX and not _SURROGATE.search(key)
+    return isinstance(key, int) and abs(key) < 2**63

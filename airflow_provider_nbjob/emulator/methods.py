@@ -1,8 +1,15 @@
-"""The API's methods by name: request and answer types, and what serves them."""
+"""The API's methods by name: request and answer types, and what serves them.
+
+Whatever takes time occupies a thread of its own method only, so that no method is delayed by calls of another; what
+merely waits (`WaitOperation`, the delay of a fault) occupies none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from google.cloud.aiplatform_v1.types import (
@@ -12,37 +19,89 @@ from google.cloud.aiplatform_v1.types import (
     ListNotebookExecutionJobsRequest,
 )
 from google.cloud.dataform_v1.types import QueryRepositoryDirectoryContentsRequest, ReadRepositoryFileRequest
+from google.cloud.secretmanager_v1.types import AccessSecretVersionRequest
 from google.longrunning import operations_pb2
 
 from airflow_provider_nbjob.emulator.dataform import Dataform
 from airflow_provider_nbjob.emulator.faults import Faults
+from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
+
+THREADS = 4  # of each method
+WAIT_MAX = 60.0  # seconds
+WAITERS_MAX = 100  # calls of WaitOperation that wait at once; further ones are answered at once, as the API allows
+POLL_FIRST, POLL_LAST = 0.05, 0.5  # seconds between two looks of a waiter, growing
 
 
 class Method(NamedTuple):
     """A method: its request's type, and what takes a request and returns the answer."""
 
     request_type: Any
-    serve: Callable[[Any], Any]
+    serve: Callable[[Any], Awaitable[Any]]
 
 
-def methods(service: NotebookService, dataform: Dataform, faults: Faults) -> dict[str, Method]:
+class Methods(dict[str, Method]):
     """All methods by their rpc names; each call is counted, and meets the faults that stand."""
-    table = {
-        "CreateNotebookExecutionJob": (CreateNotebookExecutionJobRequest.meta.pb, service.create),
-        "GetNotebookExecutionJob": (GetNotebookExecutionJobRequest.meta.pb, service.get),
-        "ListNotebookExecutionJobs": (ListNotebookExecutionJobsRequest.meta.pb, service.list_jobs),
-        "DeleteNotebookExecutionJob": (DeleteNotebookExecutionJobRequest.meta.pb, service.delete),
-        "GetOperation": (operations_pb2.GetOperationRequest, service.get_operation),
-        "ListOperations": (operations_pb2.ListOperationsRequest, service.list_operations),
-        "WaitOperation": (operations_pb2.WaitOperationRequest, service.wait_operation),
-        "CancelOperation": (operations_pb2.CancelOperationRequest, service.cancel_operation),
-        "QueryRepositoryDirectoryContents": (QueryRepositoryDirectoryContentsRequest.meta.pb, dataform.query_directory),
-        "ReadRepositoryFile": (ReadRepositoryFileRequest.meta.pb, dataform.read_file),
-        "DeleteOperation": (operations_pb2.DeleteOperationRequest, service.delete_operation),
-    }
 
-    def served(rpc: str, serve: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda request: faults.perform(rpc, lambda: serve(request))
+    def __init__(self, service: NotebookService, dataform: Dataform, secrets: Secrets, faults: Faults) -> None:
+        super().__init__()
+        self._faults = faults
+        self._pools: list[ThreadPoolExecutor] = []
+        self._waiters = threading.BoundedSemaphore(WAITERS_MAX)
+        threaded: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+            "CreateNotebookExecutionJob": (CreateNotebookExecutionJobRequest.meta.pb, service.create),
+            "GetNotebookExecutionJob": (GetNotebookExecutionJobRequest.meta.pb, service.get),
+            "ListNotebookExecutionJobs": (ListNotebookExecutionJobsRequest.meta.pb, service.list_jobs),
+            "DeleteNotebookExecutionJob": (DeleteNotebookExecutionJobRequest.meta.pb, service.delete),
+            "GetOperation": (operations_pb2.GetOperationRequest, service.get_operation),
+            "ListOperations": (operations_pb2.ListOperationsRequest, service.list_operations),
+            "CancelOperation": (operations_pb2.CancelOperationRequest, service.cancel_operation),
+            "DeleteOperation": (operations_pb2.DeleteOperationRequest, service.delete_operation),
+            "QueryRepositoryDirectoryContents": (
+                QueryRepositoryDirectoryContentsRequest.meta.pb,
+                dataform.query_directory,
+            ),
+            "ReadRepositoryFile": (ReadRepositoryFileRequest.meta.pb, dataform.read_file),
+            "AccessSecretVersion": (AccessSecretVersionRequest.meta.pb, secrets.access),
+        }
+        for rpc, (request_type, serve) in threaded.items():
+            self._add(rpc, request_type, self.in_threads(rpc, serve))
+        look = self.in_threads("WaitOperation", service.get_operation)
+        self._add("WaitOperation", operations_pb2.WaitOperationRequest, lambda request: self._wait(look, request))
 
-    return {rpc: Method(request_type, served(rpc, serve)) for rpc, (request_type, serve) in table.items()}
+    def in_threads(self, name: str, call: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        """Return a coroutine function that performs a call in one of `THREADS` threads of its own."""
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
+        self._pools.append(pool)
+
+        async def performed(*arguments: Any) -> Any:
+            return await asyncio.get_running_loop().run_in_executor(pool, call, *arguments)
+
+        return performed
+
+    def stop(self) -> None:
+        """Start no further call."""
+        for pool in self._pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _add(self, rpc: str, request_type: Any, serve: Callable[[Any], Awaitable[Any]]) -> None:
+        self[rpc] = Method(request_type, lambda request: self._faults.perform(rpc, lambda: serve(request)))
+
+    async def _wait(self, look: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+        """WaitOperation: answers when it is done, or after the request's timeout, at most `WAIT_MAX`."""
+        loop = asyncio.get_running_loop()
+        timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else WAIT_MAX
+        end_time = loop.time() + min(timeout, WAIT_MAX)
+        wanted = operations_pb2.GetOperationRequest(name=request.name)
+        operation = await look(wanted)
+        if operation.done or not self._waiters.acquire(blocking=False):
+            return operation
+        try:
+            interval = POLL_FIRST
+            while not operation.done and (left := end_time - loop.time()) > 0:
+                await asyncio.sleep(min(interval, left))
+                interval = min(interval * 1.5, POLL_LAST)
+                operation = await look(wanted)
+            return operation
+        finally:
+            self._waiters.release()

@@ -1,34 +1,44 @@
 """The API over HTTP and JSON, for gcloud and curl; and what tests ask of the emulator itself.
 
-Served below ``/v1``, ``/v1beta1`` (gcloud) and ``/ui`` (where Google's REST client polls operations).
+Served below ``/v1``, ``/v1beta1`` (gcloud) and ``/ui`` (where Google's REST client polls operations), behind the guard
+of `HttpServer`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import re
-import socket
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import uvicorn
 from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, MethodNotAllowed, NotFound
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_nbjob.emulator.faults import Fault, Faults
-from airflow_provider_nbjob.emulator.methods import Method
+from airflow_provider_nbjob.emulator.guard import Refused
+from airflow_provider_nbjob.emulator.methods import Method, Methods
 from airflow_provider_nbjob.emulator.service import NotebookService
+
+log = logging.getLogger(__name__)
+
+BODY_MAX = 32 * 2**20  # bytes
+BODY_SECONDS = 60  # for a body to come
+# Of brackets, braces and commas in a body. A job has some dozens, and a notebook in it is base64: without this bound
+# a body could become a hundred times its size, and keep the interpreter busy for seconds.
+JSON_PARTS_MAX = 100_000
 
 _JOBS = r"(?P<parent>projects/[^/]+/locations/[^/]+)/notebookExecutionJobs"
 _JOB = r"(?P<name>projects/[^/]+/locations/[^/]+/notebookExecutionJobs/[^/:]+)"
 _OPERATION = r"(?P<name>projects/[^/]+/locations/[^/]+/(?:notebookExecutionJobs/[^/]+/)?operations/[^/:]+)"
+_SECRET_VERSION = r"(?P<name>projects/[^/]+/secrets/[^/]+/versions/[^/:]+)"  # noqa: S105
 # HTTP method, path, rpc; parts of the path are fields of the request
 ROUTES = [
     ("POST", re.compile(_JOBS), "CreateNotebookExecutionJob"),
@@ -40,118 +50,174 @@ ROUTES = [
     ("DELETE", re.compile(_OPERATION), "DeleteOperation"),
     ("POST", re.compile(_OPERATION + ":cancel"), "CancelOperation"),
     ("POST", re.compile(_OPERATION + ":wait"), "WaitOperation"),
+    ("GET", re.compile(_SECRET_VERSION + ":access"), "AccessSecretVersion"),
 ]
 
 
-class RestServer:
-    """The REST server, serving once it is constructed.
+def make_app(methods: Methods, service: NotebookService, faults: Faults) -> Starlette:
+    """Return the application: the API's methods, and the emulator's own."""
+    parse = methods.in_threads("parse", _parse)
+    render = methods.in_threads("render", _render)
+    routes = own_routes(service, faults)
+    own = methods.in_threads("own", lambda *arguments: _own(routes, *arguments))
 
-    :param port: 0 for a free one
-    :raises OSError: where the port is taken
-    """
+    async def call_api(request: Request) -> Response:
+        path, version = request.path_params["path"], request.path_params["version"]
+        body = await _read_body(request)
+        if version not in ("v1", "v1beta1", "ui"):
+            raise NotFound(f"Not found: /{version}/{path}")
+        rpc, in_path = _route(request.method, path)
+        method = methods[rpc]
+        message = await parse(method, rpc, in_path, dict(request.query_params), body)
+        answer = await method.serve(message)
+        as_numbers = "enum-encoding=int" in request.query_params.get("$alt", "")
+        return await render(answer, as_numbers)
 
-    def __init__(
-        self, host: str, port: int, methods: Mapping[str, Method], service: NotebookService, faults: Faults
-    ) -> None:
-        self._socket = socket.create_server((host, port))
-        self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(make_app(methods, service, faults), log_config=None, lifespan="off", access_log=False)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop serving."""
-        self._server.should_exit = True
-        self._thread.join(5)
-        self._socket.close()
-
-
-def make_app(methods: Mapping[str, Method], service: NotebookService, faults: Faults) -> Starlette:
-    """The application: the API's methods, and the emulator's own."""
-
-    async def api(request: Request) -> Response:
-        body = await request.body()
-        return await run_in_threadpool(_answer, lambda: _call(methods, request, body))
-
-    async def own(request: Request) -> Response:
-        body = await request.body()
-        return await run_in_threadpool(_answer, lambda: _own(service, faults, request, body))
+    async def call_own(request: Request) -> Response:
+        body = await _read_body(request)
+        return JSONResponse(await own(request.method, request.path_params["path"], body))
 
     verbs = ["GET", "POST", "DELETE", "PUT", "PATCH"]
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route("/emulator/{path:path}", own, methods=verbs),
-            Route("/{version:str}/{path:path}", api, methods=verbs),
-        ]
+            Route("/emulator/{path:path}", _answering(call_own), methods=verbs),
+            Route("/{version:str}/{path:path}", _answering(call_api), methods=verbs),
+        ],
+        exception_handlers={HTTPException: _no_route},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
-def _answer(call: Callable[[], Any]) -> Response:
-    """The JSON of what a call returns, or the API's error object of what it raises."""
+def _answering(call: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Answer what a call raises with the API's error object."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await call(request)
+        except Refused as refused:
+            return _error(refused.code, refused.status, refused.message)
+        except GoogleAPICallError as error:
+            status = error.grpc_status_code.name if error.grpc_status_code else "UNKNOWN"
+            return _error(int(error.code or 500), status, error.message)
+        except ClientDisconnect:
+            return _error(499, "CANCELLED", "The client has gone.")
+        except Exception:
+            log.exception("A request failed")
+            return _error(500, "INTERNAL", "The emulator failed; see its log.")
+
+    return answer
+
+
+def _error(code: int, status: str, message: str) -> Response:
+    return JSONResponse({"error": {"code": code, "message": message, "status": status}}, code)
+
+
+async def _no_route(request: Request, error: Any) -> Response:
+    return _error(error.status_code, "NOT_FOUND" if error.status_code == 404 else "UNKNOWN", error.detail)
+
+
+async def _read_body(request: Request) -> bytes:
+    """Return the body of a request.
+
+    :raises Refused: if it is not said to be JSON, which no form of a web page can say, or does not come in time
+    :raises InvalidArgument: if it has more than `BODY_MAX` bytes
+    """
+    types = [value.partition(";")[0].strip().lower() for value in request.headers.getlist("content-type")]
+    if any(value != "application/json" for value in types):
+        raise Refused(415, "INVALID_ARGUMENT", "The header 'Content-Type: application/json' is required.")
+    chunks: list[bytes] = []
+
+    async def read() -> None:
+        size = 0
+        async for chunk in request.stream():
+            if chunk and not types:
+                raise Refused(415, "INVALID_ARGUMENT", "A body needs the header 'Content-Type: application/json'.")
+            size += len(chunk)
+            if size > BODY_MAX:
+                raise InvalidArgument(f"Request payload size exceeds the limit: {BODY_MAX} bytes.")
+            chunks.append(chunk)
+
     try:
-        return JSONResponse(call())
-    except GoogleAPICallError as error:
-        status = error.grpc_status_code.name if error.grpc_status_code else "UNKNOWN"
-        code = int(error.code or 500)
-        return JSONResponse({"error": {"code": code, "message": error.message, "status": status}}, code)
+        await asyncio.wait_for(read(), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise Refused(408, "DEADLINE_EXCEEDED", f"The body did not come in {BODY_SECONDS} s.") from None
+    return b"".join(chunks)
 
 
-def _call(methods: Mapping[str, Method], request: Request, body: bytes) -> Any:
-    path = request.path_params["path"]
-    if request.path_params["version"] not in ("v1", "v1beta1", "ui"):
-        raise NotFound(f"Not found: /{request.path_params['version']}/{path}")
-    matches = [(verb, pattern.fullmatch(path), rpc) for verb, pattern, rpc in ROUTES]
-    found = [(verb, match, rpc) for verb, match, rpc in matches if match]
-    chosen = [(match, rpc) for verb, match, rpc in found if verb == request.method]
-    if not chosen:
-        raise MethodNotAllowed(request.method) if found else NotFound(f"Not found: {path}")
-    match, rpc = chosen[0]
-    method = methods[rpc]
-    message = _request_message(method.request_type, rpc, match.groupdict(), request, body)
-    alt = request.query_params.get("$alt", "")
-    return json_format.MessageToDict(method.serve(message), use_integers_for_enums="enum-encoding=int" in alt)
+def _route(verb: str, path: str) -> tuple[str, dict[str, str]]:
+    """Return the rpc that a path leads to, and the fields of its request that stand in the path."""
+    found = [(method, match, rpc) for method, pattern, rpc in ROUTES if (match := pattern.fullmatch(path))]
+    for method, match, rpc in found:
+        if method == verb:
+            return rpc, match.groupdict()
+    raise MethodNotAllowed(verb) if found else NotFound(f"Not found: {path}")
 
 
-def _request_message(kind: Any, rpc: str, in_path: Mapping[str, str], request: Request, body: bytes) -> Message:
-    """The request's protobuf message, of path, query and body; unknown fields are left out, as the API does."""
-    fields: dict[str, Any] = {}
-    for name, value in request.query_params.items():
-        fields[name] = int(value) if value.isdigit() and name in ("view", "pageSize", "page_size") else value
-    fields.update(in_path)
+def _load_json(body: bytes) -> Any:
+    """Read a body as JSON; an empty one is an empty object.
+
+    :raises ValueError: if it is not JSON, or has more than `JSON_PARTS_MAX` parts
+    """
+    if not body.strip():
+        return {}
+    if sum(body.count(part) for part in (b"[", b"{", b",")) > JSON_PARTS_MAX:
+        raise ValueError(f"It has more than {JSON_PARTS_MAX} parts.")
     try:
-        content = json.loads(body) if body.strip() else {}
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("It is nested too deeply.") from None
+
+
+def _parse(method: Method, rpc: str, in_path: Mapping[str, str], query: Mapping[str, str], body: bytes) -> Message:
+    """Return the request's protobuf message, of path, query and body; unknown fields are left out, as the API does."""
+    try:
+        content = _load_json(body)
+        fields: dict[str, Any] = {}
+        for name, value in query.items():
+            is_number = name in ("view", "pageSize", "page_size") and re.fullmatch("[0-9]{1,20}", value)
+            fields[name] = int(value) if is_number else value
+        fields.update(in_path)
         if rpc == "CreateNotebookExecutionJob":
             fields["notebookExecutionJob"] = content
         else:
             fields.update(content)
-        message: Message = json_format.ParseDict(fields, kind(), ignore_unknown_fields=True)
-    except (ValueError, TypeError, AttributeError, json_format.ParseError) as error:
-        raise InvalidArgument(f"Invalid JSON payload received. {error}") from None
+        message: Message = json_format.ParseDict(fields, method.request_type(), ignore_unknown_fields=True)
+    except (ValueError, TypeError, AttributeError, RecursionError, json_format.ParseError) as error:
+        raise InvalidArgument(f"Invalid JSON payload received. {str(error)[:1000]}") from None
     return message
 
 
-def _own(service: NotebookService, faults: Faults, request: Request, body: bytes) -> Any:
-    """What tests ask of the emulator itself."""
-    path = request.path_params["path"]
+def _render(answer: Message, as_numbers: bool) -> Response:
+    return JSONResponse(json_format.MessageToDict(answer, use_integers_for_enums=as_numbers))
+
+
+def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.Pattern[str], Callable[..., Any]]]:
+    """Return what tests ask of the emulator itself: HTTP method, path, and what takes the body and the path's parts."""
+
+    def force_state(body: Any, job_id: str) -> None:
+        if not isinstance(body, dict):
+            raise InvalidArgument("The body is no object with a jobState.")
+        service.force_state(job_id, str(body.get("jobState"))[:100])
+
+    return [
+        ("POST", re.compile("jobs/([^/]+)/state"), force_state),
+        ("GET", re.compile("health"), lambda _: {"status": "ok"}),
+        ("GET", re.compile("calls"), lambda _: faults.calls()),
+        ("DELETE", re.compile("calls"), lambda _: faults.reset_calls()),
+        ("GET", re.compile("faults"), lambda _: faults.standing()),
+        ("POST", re.compile("faults"), lambda body: faults.add(Fault.from_json(body))),
+        ("DELETE", re.compile("faults"), lambda _: faults.clear()),
+    ]
+
+
+def _own(routes: list[tuple[str, re.Pattern[str], Callable[..., Any]]], verb: str, path: str, body: bytes) -> Any:
     try:
-        content = json.loads(body) if body.strip() else {}
+        content = _load_json(body)
     except ValueError as error:
         raise InvalidArgument(f"Invalid JSON payload received. {error}") from None
-    if state := re.fullmatch(r"jobs/([^/]+)/state", path):
-        if not isinstance(content, dict):
-            raise InvalidArgument("The body is no object with a jobState.")
-        service.force_state(state[1], str(content.get("jobState")))
-        return {}
-    actions: dict[tuple[str, str], Callable[[], Any]] = {
-        ("GET", "health"): lambda: {"status": "ok"},
-        ("GET", "calls"): faults.calls,
-        ("DELETE", "calls"): faults.reset_calls,
-        ("GET", "faults"): faults.standing,
-        ("POST", "faults"): lambda: faults.add(Fault.from_json(content)),
-        ("DELETE", "faults"): faults.clear,
-    }
-    if (request.method, path) not in actions:
-        raise NotFound(f"Not found: {request.method} /emulator/{path}")
-    answer = actions[request.method, path]()
-    return {} if answer is None else answer
+    for method, pattern, action in routes:
+        if method == verb and (match := pattern.fullmatch(path)):
+            answer = action(content, *match.groups())
+            return {} if answer is None else answer
+    raise NotFound(f"Not found: {verb} /emulator/{path}")

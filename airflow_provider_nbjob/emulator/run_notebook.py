@@ -1,4 +1,6 @@
-"""Run one notebook, in a process of its own: ``python -m airflow_provider_nbjob.emulator.run_notebook FOLDER KERNEL``.
+"""Run one notebook, in a process of its own.
+
+``python -m airflow_provider_nbjob.emulator.run_notebook FOLDER KERNEL [HIDDEN ...]``, see `main`.
 
 Reads ``input.ipynb`` of the folder, writes ``output.ipynb`` beside it after every cell, and at the end
 ``outcome.json``: ``{"succeeded": bool, "message": str}``. The message quotes no source of a cell.
@@ -25,12 +27,15 @@ DEFAULT_KERNEL = "python3"
 KERNEL_STARTS = 3
 
 
-def main(folder: Path, kernel_name: str) -> None:
+def main(folder: Path, kernel_name: str, hidden: list[str]) -> None:
     """Run the notebook of a folder.
 
     :param folder: holds ``input.ipynb``, and a folder ``work`` that is the notebook's working directory
     :param kernel_name: kernel to run it with; empty: the notebook's own
+    :param hidden: names of variables of this process that the kernel does not get
     """
+    for name in hidden:
+        os.environ.pop(name, None)
     adopt_orphans()
     threading.Thread(target=end_with_parent, daemon=True).start()
     succeeded, message = execute(folder, kernel_name)
@@ -117,4 +122,4 @@ def failing_cell(notebook: nbformat.NotebookNode) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -8,12 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from airflow_provider_nbjob.emulator.data_dir import make_private, read_or_make_token
 from airflow_provider_nbjob.emulator.dataform import Dataform
 from airflow_provider_nbjob.emulator.engine import Engine
 from airflow_provider_nbjob.emulator.faults import Faults
-from airflow_provider_nbjob.emulator.grpc_api import start_grpc
-from airflow_provider_nbjob.emulator.methods import methods
-from airflow_provider_nbjob.emulator.rest_api import RestServer
+from airflow_provider_nbjob.emulator.grpc_api import GrpcServer
+from airflow_provider_nbjob.emulator.http_server import HttpServer
+from airflow_provider_nbjob.emulator.methods import Methods
+from airflow_provider_nbjob.emulator.rest_api import make_app
+from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
 from airflow_provider_nbjob.emulator.storage import Storage, reachable
 from airflow_provider_nbjob.emulator.store import Store
@@ -24,7 +27,9 @@ PROJECT = "emulator-project"
 class Emulator:
     """A running emulator, from entering its context to leaving it.
 
-    :param data_dir: holds jobs, Cloud Storage (``cloudstorage/BUCKET/``) and Dataform (``dataform/NAME/``)
+    :param data_dir: holds jobs, Cloud Storage (``cloudstorage/BUCKET/``), Dataform (``dataform/NAME/``) and Secret
+        Manager (``secrets/NAME/VERSION``). Its owner alone may enter it; one of another user is refused.
+    :param token: what clients must send; empty for that of the data directory, which is made at its first start
     :param host: address to listen on. Notebooks run as the user who starts this: leave it on the loopback interface
     :param grpc_port: 0 for a free one, as for `rest_port` and `storage_port`
     :param max_concurrent: notebooks that run at once
@@ -32,12 +37,15 @@ class Emulator:
     :param can_cancel: false: cancelling an operation is answered UNIMPLEMENTED
     :param buckets: buckets to make
     :param uploads: (folder, ``gs://`` URI) pairs to upload at start
+    :param secrets: (name, payload) pairs, each a version of a secret
+    :param environment: names of variables of this process that notebooks see, beside those of `environment.ALLOWED`
     """
 
     def __init__(
         self,
         data_dir: Path,
         *,
+        token: str = "",
         host: str = "127.0.0.1",
         grpc_port: int = 0,
         rest_port: int = 0,
@@ -47,13 +55,17 @@ class Emulator:
         can_cancel: bool = True,
         buckets: Sequence[str] = (),
         uploads: Sequence[tuple[Path, str]] = (),
+        secrets: Sequence[tuple[str, bytes]] = (),
+        environment: Sequence[str] = (),
     ) -> None:
         self._data_dir = data_dir.resolve()
         self._host = host
         self._ports = (grpc_port, rest_port, storage_port)
         self._max_concurrent, self._cleanup_delay, self._can_cancel = max_concurrent, cleanup_delay, can_cancel
-        self._buckets, self._uploads = buckets, uploads
+        self._buckets, self._uploads, self._secrets = buckets, uploads, secrets
+        self._environment = environment
         self._resources = ExitStack()
+        self.token = token
         self.grpc_address = self.rest_url = self.storage_url = ""
 
     def __enter__(self) -> Emulator:
@@ -69,8 +81,12 @@ class Emulator:
 
     def _start(self, stack: ExitStack) -> None:
         grpc_port, rest_port, storage_port = self._ports
-        self._data_dir.mkdir(parents=True, exist_ok=True)
-        storage = Storage(self._host, storage_port, self._data_dir)
+        make_private(self._data_dir)
+        self.token = self.token or read_or_make_token(self._data_dir)
+        secrets = Secrets(self._data_dir)
+        for name, payload in self._secrets:
+            secrets.add(name, payload)
+        storage = Storage(self._host, storage_port, self._data_dir, self.token)
         stack.callback(storage.stop)
         for bucket in self._buckets:
             storage.create_bucket(bucket)
@@ -84,18 +100,22 @@ class Emulator:
             self._data_dir,
             max_concurrent=self._max_concurrent,
             cleanup_delay=self._cleanup_delay,
+            environment=self._environment,
         )
         stack.callback(engine.stop)
         service, faults = NotebookService(store, engine, can_cancel=self._can_cancel), Faults()
-        table = methods(service, Dataform(self._data_dir), faults)
-        grpc_server, grpc_port = start_grpc(self._host, grpc_port, table)
-        stack.callback(lambda: grpc_server.stop(1).wait())
-        rest = RestServer(self._host, rest_port, table, service, faults)
+        methods = Methods(service, Dataform(self._data_dir), secrets, faults)
+        stack.callback(methods.stop)
+        grpc_server = GrpcServer(self._host, grpc_port, methods, self.token)
+        stack.callback(grpc_server.stop)
+        rest = HttpServer(make_app(methods, service, faults), self._host, rest_port, self.token)
         stack.callback(rest.stop)
         client_host = reachable(self._host)
-        self.grpc_address = f"{client_host}:{grpc_port}"
-        self.rest_url = f"http://{client_host}:{rest.port}"
+        client_host = f"[{client_host}]" if ":" in client_host else client_host
+        self.grpc_address = f"{client_host}:{grpc_server.port}"
+        self.rest_url = f"http://{client_host}:{rest.port}/{self.token}"
         self.storage_url = storage.url
+        engine.additions["SECRET_MANAGER_EMULATOR_HOST"] = self.rest_url
 
     @property
     def environment(self) -> dict[str, str]:
@@ -106,6 +126,7 @@ class Emulator:
         }
         return {
             "NBJOB_EMULATOR_HOST": self.grpc_address,
+            "NBJOB_EMULATOR_TOKEN": self.token,
             "STORAGE_EMULATOR_HOST": self.storage_url,
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": json.dumps(connection),
         }

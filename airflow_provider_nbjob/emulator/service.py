@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import random
 import re
+import secrets
 import threading
 import time
 from typing import Any
 
-from google.api_core.exceptions import AlreadyExists, InvalidArgument, MethodNotImplemented, NotFound
+from google.api_core.exceptions import Aborted, AlreadyExists, InvalidArgument, MethodNotImplemented, NotFound
 from google.cloud.aiplatform_v1.types import (
     CreateNotebookExecutionJobOperationMetadata,
     DeleteOperationMetadata,
@@ -42,13 +42,12 @@ from airflow_provider_nbjob.job import JobName, JobState
 log = logging.getLogger(__name__)
 
 VIEW_FULL = 2
-WAIT_MAX = 60.0  # seconds
 _OPERATION = re.compile(r"projects/[^/]+/locations/[^/]+/(notebookExecutionJobs/[^/]+/)?operations/[^/]+")
 
 
 def project_number(project: str) -> str:
     """The number of a project: made from its id, always the same; a number stays as it is."""
-    if project.isdigit():
+    if project.isascii() and project.isdigit():
         return project
     return str(10**11 + int(hashlib.sha256(project.encode()).hexdigest(), 16) % (9 * 10**11))
 
@@ -69,7 +68,8 @@ class NotebookService:
 
     def __init__(self, store: Store, engine: Engine, *, can_cancel: bool = True) -> None:
         self._store, self._engine, self._can_cancel = store, engine, can_cancel
-        self._naming = threading.Lock()  # a name that is deleted and given again belongs to one run at a time
+        self._naming = threading.Lock()
+        self._leaving: set[str] = set()  # names of deleted jobs whose runs are being stopped
 
     # --- NotebookService ---
 
@@ -89,6 +89,8 @@ class NotebookService:
         job.name = f"{parent}/notebookExecutionJobs/{job_id or _digits()}"
         operation = Operation(f"{job.name}/operations/{_digits()}", job.name, "create", time.time(), None)
         with self._naming:
+            if job.name in self._leaving:  # a name belongs to one run at a time
+                raise Aborted(f"NotebookExecutionJob {job.name} is being deleted.")
             if not self._store.insert(job):
                 raise AlreadyExists(f"NotebookExecutionJob {job.name} already exists.")
             self._store.put_operation(operation)
@@ -98,7 +100,7 @@ class NotebookService:
 
     def get(self, request: Any) -> Any:
         """GetNotebookExecutionJob."""
-        return _view(self._job(request.name), request.view)
+        return _view(self._job(request.name, with_content=request.view == VIEW_FULL), request.view)
 
     def list_jobs(self, request: Any) -> Any:
         """ListNotebookExecutionJobs."""
@@ -107,7 +109,8 @@ class NotebookService:
         conditions, order = parse_filter(request.filter), parse_order(request.order_by)
         common = [parent, request.filter, request.order_by]
         after = parse_page_token(request.page_token, common, len(order) + 1)
-        jobs, last = self._store.page(parent, conditions, order, after, size)
+        with_content = request.view == VIEW_FULL
+        jobs, last = self._store.page(parent, conditions, order, after, size, with_content=with_content)
         return ListNotebookExecutionJobsResponse.meta.pb(
             notebook_execution_jobs=[_view(job, request.view) for job in jobs],
             next_page_token=page_token(last, common) if last else "",
@@ -117,8 +120,13 @@ class NotebookService:
         """DeleteNotebookExecutionJob; one that runs is stopped. Its output stays."""
         job = self._job(request.name)
         with self._naming:
+            self._leaving.add(job.name)
             self._store.delete(job.name)
+        try:
             self._engine.forget(job.name)
+        finally:
+            with self._naming:
+                self._leaving.discard(job.name)
         now = time.time()
         self._store.finish_operations(job.name, now)
         operation = Operation(f"{JobName.parse(job.name).parent}/operations/{_digits()}", job.name, "delete", now, now)
@@ -136,14 +144,6 @@ class NotebookService:
         job = self._job(request.name.removesuffix("/operations"))
         operations = [self._shown(operation) for operation in self._store.operations_of(job.name)]
         return operations_pb2.ListOperationsResponse(operations=operations)
-
-    def wait_operation(self, request: Any) -> operations_pb2.Operation:
-        """WaitOperation: answers when it is done, or after the request's timeout, at most a minute."""
-        timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else WAIT_MAX
-        end_time = time.monotonic() + min(timeout, WAIT_MAX)
-        while not (operation := self._operation(request.name)).is_done and time.monotonic() < end_time:
-            time.sleep(0.1)
-        return self._shown(operation)
 
     def cancel_operation(self, request: Any) -> empty_pb2.Empty:
         """CancelOperation: stops the run. What has ended stays as it is."""
@@ -181,8 +181,8 @@ class NotebookService:
         check_location(match["location"])
         return canonical(name), match["location"]
 
-    def _job(self, name: str) -> Any:
-        job = self._store.get(canonical(name))
+    def _job(self, name: str, *, with_content: bool = False) -> Any:
+        job = self._store.get(canonical(name), with_content=with_content)
         if job is None:
             raise NotFound(f"NotebookExecutionJob {name} was not found.")
         return job
@@ -230,4 +230,4 @@ def _view(job: Any, view: int) -> Any:
 
 
 def _digits() -> str:
-    return str(random.randrange(10**18, 10**19))  # noqa: S311
+    return str(10**18 + secrets.randbelow(9 * 10**18))

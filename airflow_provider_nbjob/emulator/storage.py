@@ -26,7 +26,7 @@ class Storage:
     :param port: 0 for a free one
     """
 
-    def __init__(self, host: str, port: int, data_dir: Path) -> None:
+    def __init__(self, host: str, port: int, data_dir: Path, token: str) -> None:
         self.port = _free_port(host, port)
         self._server = create_server(host, self.port, data_dir=str(data_dir))
         self._server.start()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from google.api_core.exceptions import ResourceExhausted
 from google.cloud.aiplatform_v1.types import NotebookExecutionJob
 
+from airflow_provider_nbjob.emulator.data_dir import make_private_file
+from airflow_provider_nbjob.emulator.patterns import compile_pattern
 from airflow_provider_nbjob.job import JobName, JobState
 
 JobMessage: Any = NotebookExecutionJob.meta.pb  # the plain protobuf class, without the wrapper of the client library
+
+PAGE_BYTES = 16 * 2**20  # of the jobs on a page, after which it ends; the one that exceeds it is still on it
+LIST_SECONDS = 0.5  # of processor time for a page
+_STEPS = 10_000  # of SQLite's virtual machine, between two looks at that time
 
 _STATES = JobMessage.DESCRIPTOR.fields_by_name["job_state"].enum_type
 _SCHEMA = """
@@ -25,11 +32,24 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_by_create_time ON jobs (parent, create_time, job_id);
 CREATE INDEX IF NOT EXISTS jobs_by_update_time ON jobs (parent, update_time, job_id);
+CREATE TABLE IF NOT EXISTS contents (name TEXT PRIMARY KEY, content BLOB);
 CREATE TABLE IF NOT EXISTS operations (
     name TEXT PRIMARY KEY, job_name TEXT, kind TEXT, create_time REAL, ready_at REAL
 );
 CREATE INDEX IF NOT EXISTS operations_by_job ON operations (job_name);
 """
+
+
+# Columns are those of `_CONTENT`, and more.
+_SELECT = "SELECT message, {} FROM jobs"
+_CONTENT = {True: "(SELECT content FROM contents WHERE contents.name = jobs.name)", False: "NULL"}
+
+
+def _job(message: bytes, content: bytes | None) -> Any:
+    job = JobMessage.FromString(message)
+    if content is not None:
+        job.direct_notebook_source.content = content
+    return job
 
 
 def state_of(job: Any) -> JobState:
@@ -70,12 +90,13 @@ class Store:
     """The jobs and the operations of one data directory; safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        make_private_file(path)  # SQLite gives the files beside it the same mode
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
-        self._db.create_function("regexp", 2, lambda pattern, text: re.search(pattern, text or "") is not None)
 
     def close(self) -> None:
         """Close the database."""
@@ -93,18 +114,28 @@ class Store:
             job.create_time.GetCurrentTime()
             job.update_time.CopyFrom(job.create_time)
             created = job.create_time.ToMicroseconds()
+            stored = JobMessage()
+            stored.CopyFrom(job)
+            if stored.WhichOneof("notebook_source") == "direct_notebook_source":
+                # Apart from the message, which is written anew at each change.
+                content, stored.direct_notebook_source.content = stored.direct_notebook_source.content, b""
+                stored.direct_notebook_source.SetInParent()
+                self._db.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (job.name, content))
             row = (job.name, name.parent, name.job_id, job.display_name, job.schedule_resource_name)
             self._db.execute(
                 "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, created, created, 0, job.SerializeToString()),
+                (*row, created, created, 0, stored.SerializeToString()),
             )
         return True
 
-    def get(self, name: str) -> Any:
-        """A job by its name (with the project's number), or `None`."""
+    def get(self, name: str, *, with_content: bool = False) -> Any:
+        """Return a job by its name (with the project's number), or `None`.
+
+        :param with_content: with its direct content, where it has one
+        """
         with self._lock:
-            row = self._db.execute("SELECT message FROM jobs WHERE name = ?", (name,)).fetchone()
-        return JobMessage.FromString(row[0]) if row else None
+            row = self._db.execute(_SELECT.format(_CONTENT[with_content]) + " WHERE name = ?", (name,)).fetchone()
+        return _job(*row) if row else None
 
     def update(self, name: str, change: Callable[[Any], bool | None]) -> None:
         """Change a job in place and stamp its update time; nothing where there is none of the name.
@@ -125,6 +156,7 @@ class Store:
         """Remove a job."""
         with self._lock:
             self._db.execute("DELETE FROM jobs WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM contents WHERE name = ?", (name,))
 
     def page(
         self,
@@ -133,6 +165,8 @@ class Store:
         order: list[tuple[str, bool]],
         after: list[Any] | None,
         size: int,
+        *,
+        with_content: bool = False,
     ) -> tuple[list[Any], list[Any] | None]:
         """A page of the jobs of a location.
 
@@ -150,11 +184,36 @@ class Store:
         by = ", ".join(f"{column} {'DESC' if descending else 'ASC'}" for column, descending in keys)
         values = [value for _, of_clause in clauses for value in of_clause]
         # Columns are this module's own, values are bound.
-        sql = f"SELECT message, {columns} FROM jobs WHERE {where} ORDER BY {by} LIMIT ?"  # noqa: S608
-        with self._lock:
-            rows = self._db.execute(sql, [*values, size + 1]).fetchall()
-        jobs = [JobMessage.FromString(row[0]) for row in rows[:size]]
-        return jobs, list(rows[size - 1][1:]) if len(rows) > size else None
+        select = _SELECT.format(f"{_CONTENT[with_content]}, {columns}")
+        sql = f"{select} WHERE {where} ORDER BY {by} LIMIT ?"
+        jobs: list[Any] = []
+        last: list[Any] = []
+        room = PAGE_BYTES
+        with self._reader() as db:
+            for message, content, *key in db.execute(sql, [*values, size + 1]):
+                if len(jobs) == size or room <= 0:
+                    return jobs, last
+                jobs.append(_job(message, content))
+                last = key
+                room -= len(message) + len(content or b"")
+        return jobs, None
+
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """Open a connection of its own for a list: a slow one keeps nobody from the store, and ends in time.
+
+        :raises ResourceExhausted: after `LIST_SECONDS` of processor time
+        """
+        end_time = time.thread_time() + LIST_SECONDS
+        with closing(sqlite3.connect(self._path)) as db:
+            db.create_function("regexp", 2, lambda pattern, text: bool(compile_pattern(pattern).search(text or "")))
+            db.set_progress_handler(lambda: time.thread_time() > end_time, _STEPS)
+            try:
+                yield db
+            except sqlite3.OperationalError as error:
+                if time.thread_time() <= end_time:
+                    raise
+                raise ResourceExhausted(f"The list takes more than {LIST_SECONDS:g} s: ask for less.") from error
 
     def unfinished(self) -> list[str]:
         """The names of the jobs that have not ended."""

@@ -11,15 +11,26 @@ from typing import Any
 
 from google.api_core.exceptions import InvalidArgument
 
-PARENT = re.compile(r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)")
-LOCATION = re.compile(r"[a-z]+(-[a-z]+)+\d+")
+# A project's id, with the domain that old ones have before it, or its number.
+PARENT = re.compile(r"projects/(?P<project>[a-z0-9][-.:a-z0-9]{0,98})/locations/(?P<location>[^/]+)")
+LOCATION = re.compile(r"[a-z]{1,30}(-[a-z]{1,30}){1,3}[0-9]{1,3}")
 JOB_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-TEMPLATE = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)/notebookRuntimeTemplates/(?P<id>[^/]+)")
-REPOSITORY = re.compile(r"projects/[^/]+/locations/[^/]+/repositories/(?P<id>[A-Za-z0-9][-_.A-Za-z0-9]*)")
-GCS_OBJECT = re.compile(r"gs://(?P<bucket>[a-z0-9][-_.a-z0-9]+)/(?P<object>.*[^/])")
-GCS_FOLDER = re.compile(r"gs://(?P<bucket>[a-z0-9][-_.a-z0-9]+)(/(?P<folder>.*))?")
+TEMPLATE = re.compile(
+    r"projects/[^/]{1,100}/locations/(?P<location>[^/]{1,100})/notebookRuntimeTemplates/(?P<id>[^/]{1,128})"
+)
+REPOSITORY = re.compile(
+    r"projects/[^/]{1,100}/locations/[^/]{1,100}/repositories/(?P<id>[A-Za-z0-9][-_.A-Za-z0-9]{0,127})"
+)
+GCS_OBJECT = re.compile(r"gs://(?P<bucket>[a-z0-9][-_.a-z0-9]{1,221})/(?P<object>.*[^/])", re.DOTALL)
+GCS_FOLDER = re.compile(r"gs://(?P<bucket>[a-z0-9][-_.a-z0-9]{1,221})(/(?P<folder>.*))?", re.DOTALL)
+KERNEL = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,127}")
 EMAIL = re.compile(r"[^@\s/]+@[^@\s/]+")
 COMMIT_SHA = re.compile(r"[0-9a-f]{4,64}")
+OBJECT_NAME_MAX = 1024  # bytes of UTF-8
+OBJECT_NAME_ROOM = 192  # bytes that the job's id and the notebook's name add to the folder of the output
+LABELS_MAX = 64
+NAME_MAX = 1024  # characters of another resource's name
+DURATION_MAX = 315_576_000_000  # seconds; what JSON can express of a google.protobuf.Duration
 
 
 def check_location(location: str) -> None:
@@ -56,12 +67,18 @@ def _faults(job: Any, location: str) -> Iterator[tuple[str, str]]:
     yield from _environment_faults(job, location)
     if not job.gcs_output_uri:
         yield "gcs_output_uri", "Required field is not set."
-    elif not GCS_FOLDER.fullmatch(job.gcs_output_uri):
-        yield "gcs_output_uri", f"{job.gcs_output_uri!r} must be of the format gs://bucket-name."
+    elif not (folder := GCS_FOLDER.fullmatch(job.gcs_output_uri)):
+        yield "gcs_output_uri", f"{job.gcs_output_uri[:200]!r} must be of the format gs://bucket-name."
+    elif fault := _object_fault(folder["folder"] or "x", OBJECT_NAME_MAX - OBJECT_NAME_ROOM):
+        yield "gcs_output_uri", fault
     yield from _identity_faults(job)
     yield from _label_faults(job.labels)
-    if job.HasField("execution_timeout") and job.execution_timeout.ToNanoseconds() <= 0:
-        yield "execution_timeout", "Must be positive."
+    if job.HasField("execution_timeout"):
+        timeout = job.execution_timeout
+        if not 0 <= timeout.nanos < 10**9 or not 0 < timeout.ToNanoseconds() <= DURATION_MAX * 10**9:
+            yield "execution_timeout", f"Must be positive, and at most {DURATION_MAX} seconds."
+    if len(job.schedule_resource_name) > NAME_MAX:
+        yield "schedule_resource_name", f"Must be at most {NAME_MAX} characters long."
 
 
 def _source_faults(job: Any) -> Iterator[tuple[str, str]]:
@@ -70,10 +87,12 @@ def _source_faults(job: Any) -> Iterator[tuple[str, str]]:
         yield "notebook_source", "Exactly one notebook source is required."
     elif source == "gcs_notebook_source":
         gcs = job.gcs_notebook_source
-        if not GCS_OBJECT.fullmatch(gcs.uri):
-            yield "gcs_notebook_source.uri", f"{gcs.uri!r} must be of the format gs://bucket/notebook_file.ipynb."
-        if gcs.generation and not gcs.generation.isdigit():
-            yield "gcs_notebook_source.generation", f"{gcs.generation!r} must be a number."
+        if not (uri := GCS_OBJECT.fullmatch(gcs.uri)):
+            yield "gcs_notebook_source.uri", f"{gcs.uri[:200]!r} must be of the format gs://bucket/notebook_file.ipynb."
+        elif fault := _object_fault(uri["object"], OBJECT_NAME_MAX):
+            yield "gcs_notebook_source.uri", fault
+        if gcs.generation and not re.fullmatch(r"[0-9]{1,19}", gcs.generation):
+            yield "gcs_notebook_source.generation", f"{gcs.generation[:200]!r} must be a number."
     elif source == "direct_notebook_source":
         if not job.direct_notebook_source.content:
             yield "direct_notebook_source.content", "Required field is not set."
@@ -82,9 +101,20 @@ def _source_faults(job: Any) -> Iterator[tuple[str, str]]:
         field = "dataform_repository_source"
         if not REPOSITORY.fullmatch(dataform.dataform_repository_resource_name):
             name = dataform.dataform_repository_resource_name
-            yield f"{field}.dataform_repository_resource_name", f"{name!r} is not the name of a repository."
+            yield f"{field}.dataform_repository_resource_name", f"{name[:200]!r} is not the name of a repository."
         if dataform.commit_sha and not COMMIT_SHA.fullmatch(dataform.commit_sha):
-            yield f"{field}.commit_sha", f"{dataform.commit_sha!r} is not the SHA of a commit."
+            yield f"{field}.commit_sha", f"{dataform.commit_sha[:200]!r} is not the SHA of a commit."
+
+
+def _object_fault(name: str, most: int) -> str | None:
+    """What Cloud Storage does not allow in the name of an object."""
+    if len(name.encode()) > most:
+        return f"The name of the object has {len(name.encode())} bytes; at most {most} are allowed."
+    if name.strip("/") in (".", ".."):
+        return f"{name!r} cannot be the name of an object."
+    if not name.isprintable() and any(ord(character) < 32 or ord(character) == 127 for character in name):
+        return f"{name[:200]!r} has a control character, which no name of an object may have."
+    return None
 
 
 def _environment_faults(job: Any, location: str) -> Iterator[tuple[str, str]]:
@@ -95,11 +125,13 @@ def _environment_faults(job: Any, location: str) -> Iterator[tuple[str, str]]:
         name = job.notebook_runtime_template_resource_name
         match = TEMPLATE.fullmatch(name)
         if match is None:
-            yield environment, f"{name!r} is not the name of a NotebookRuntimeTemplate."
+            yield environment, f"{name[:200]!r} is not the name of a NotebookRuntimeTemplate."
         elif match["location"] != location:
-            yield environment, f"{name!r} must be in the location of the job, {location!r}."
+            yield environment, f"{name[:200]!r} must be in the location of the job, {location!r}."
     if job.kernel_name and not job.HasField("workbench_runtime"):
         yield "kernel_name", "Is supported with workbench_runtime only."
+    elif job.kernel_name and not KERNEL.fullmatch(job.kernel_name):
+        yield "kernel_name", f"{job.kernel_name[:200]!r} is not the name of a kernel."
 
 
 def _identity_faults(job: Any) -> Iterator[tuple[str, str]]:
@@ -107,12 +139,15 @@ def _identity_faults(job: Any) -> Iterator[tuple[str, str]]:
     if identity is None:
         yield "execution_identity", "Exactly one of service_account and execution_user is required."
     elif not EMAIL.fullmatch(getattr(job, identity)):
-        yield identity, f"{getattr(job, identity)!r} is not an email address."
+        yield identity, f"{getattr(job, identity)[:200]!r} is not an email address."
     elif identity == "execution_user" and job.execution_user.endswith(".gserviceaccount.com"):
         yield identity, "Service account is not allowed for this field."
 
 
 def _label_faults(labels: Any) -> Iterator[tuple[str, str]]:
+    if len(labels) > LABELS_MAX:
+        yield "labels", f"At most {LABELS_MAX} are allowed, there are {len(labels)}."
+        return
     for key, value in labels.items():
         for text in (key, value):
             if text.startswith("aiplatform.googleapis.com/"):
@@ -120,5 +155,5 @@ def _label_faults(labels: Any) -> Iterator[tuple[str, str]]:
             if len(text) > 64 or not all(c in "_-" or (c.isalnum() and c == c.lower()) for c in text):
                 yield (
                     "labels",
-                    f"{text!r} must be at most 64 lowercase letters, numeric characters, underscores and dashes.",
+                    f"{text[:200]!r} must be at most 64 lowercase letters, numeric characters, underscores and dashes.",
                 )

@@ -29,10 +29,13 @@ class _Details(NamedTuple):
 
 
 class _SendToken(grpc.UnaryUnaryClientInterceptor):
-    """Send the token of the environment with each call; it is read anew, as channels outlive a change of it."""
+    """Send a token with each call; that of the environment is read anew, as channels outlive a change of it."""
+
+    def __init__(self, token: str = "") -> None:
+        self._token = token
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
-        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        token = self._token or os.environ.get(TOKEN_VARIABLE, "").strip()
         if not token:
             return continuation(details, request)
         metadata = [*(details.metadata or ()), ("authorization", f"Bearer {token}")]
@@ -58,6 +61,11 @@ def with_emulator_token(channel: grpc.Channel, address: str) -> grpc.Channel:
     if address == emulator or is_loopback(address):
         return grpc.intercept_channel(channel, _SendToken())
     return channel
+
+
+def emulator_channel(address: str, token: str) -> grpc.Channel:
+    """Return a plaintext channel to the emulator, for a client of Google's that is used without this provider."""
+    return grpc.intercept_channel(grpc.insecure_channel(address), _SendToken(token))
 
 
 def is_loopback(address: str) -> bool:

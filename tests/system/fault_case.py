@@ -61,6 +61,7 @@ class World:
         self.emulator = EmulatorProcess(
             folder / "emulator",
             *("--max-concurrent", "24", "--cleanup-delay", "0.2", "--upload", f"{notebooks}=gs://faults/notebooks"),
+            *("--env", "FAULTS_GATE"),
             environment={"FAULTS_GATE": str(self.gate)},
         )
         self.network = Relay(self.emulator.exports["NBJOB_EMULATOR_HOST"])

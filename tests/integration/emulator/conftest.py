@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
 import nbformat
 import pytest
@@ -18,8 +16,10 @@ from google.cloud.aiplatform_v1.services.notebook_service import NotebookService
 from google.cloud.aiplatform_v1.services.notebook_service.transports import NotebookServiceGrpcTransport
 from google.cloud.aiplatform_v1.types import JobState
 
-from airflow_provider_nbjob.emulator import engine, service
+from airflow_provider_nbjob.emulator import engine
 from airflow_provider_nbjob.emulator.server import Emulator
+from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
+from tests.conftest import EmulatorProcess
 from tests.support.patience import patient, wait_until
 
 PROJECT = "emulator-project"
@@ -73,9 +73,10 @@ def make_job(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in {**job, **changes}.items() if value is not None}
 
 
-def grpc_client(address: str) -> NotebookServiceClient:
+def grpc_client(emulator: Emulator | EmulatorProcess) -> NotebookServiceClient:
     """A client over gRPC."""
-    return NotebookServiceClient(transport=NotebookServiceGrpcTransport(channel=grpc.insecure_channel(address)))
+    channel = emulator_channel(emulator.grpc_address, emulator.token)
+    return NotebookServiceClient(transport=NotebookServiceGrpcTransport(channel=channel))
 
 
 def create(client: NotebookServiceClient, job: dict[str, Any], job_id: str = "", parent: str = PARENT) -> Any:
@@ -110,14 +111,6 @@ def run_job(client: NotebookServiceClient, *cells: str, **changes: Any) -> Any:
     return wait_for_state(client, job_name(create(client, job, new_id("run"))))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _ids_that_do_not_repeat() -> Iterator[None]:
-    """Mint ids from the operating system's randomness: pytest-randomly seeds Python's anew before each test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "random", random.SystemRandom())
-        yield
-
-
 @pytest.fixture
 def lasting_provisioning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the machine of ``slow-provisioning`` start never, so that no test has to be faster than it."""
@@ -136,7 +129,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 @pytest.fixture(scope="session")
 def client(server: Emulator) -> NotebookServiceClient:
     """A client over gRPC."""
-    return grpc_client(server.grpc_address)
+    return grpc_client(server)
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 from google.api_core.exceptions import MethodNotImplemented
+from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
+from google.cloud.aiplatform_v1.services.notebook_service.transports import NotebookServiceGrpcTransport
 from google.longrunning import operations_pb2
 
 from airflow_provider_nbjob.emulator.__main__ import is_loopback, main, parser
+from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
 from tests.conftest import EmulatorProcess
-from tests.integration.emulator.conftest import create, grpc_client, make_job, notebook
+from tests.integration.emulator.conftest import create, make_job, notebook
 from tests.support.patience import patient
 
 COMMAND = [sys.executable, "-m", "airflow_provider_nbjob.emulator"]
@@ -43,7 +46,7 @@ def test_it_prints_what_leads_clients_to_it_and_then_ready(tmp_path: Path) -> No
                 lines.append(line.rstrip("\n"))
                 if lines[-1] == "ready":
                     break
-            address, storage, connection, rest = _read(lines)
+            address, token, storage, connection, rest = _read(lines)
             assert json.loads(connection) == {
                 "conn_type": "google_cloud_platform",
                 "extra": {"project": "emulator-project", "is_anonymous": True},
@@ -53,7 +56,8 @@ def test_it_prints_what_leads_clients_to_it_and_then_ready(tmp_path: Path) -> No
             assert sorted(bucket["name"] for bucket in buckets) == ["one", "two", "uploads"]
             objects = httpx.get(f"{storage}/storage/v1/b/uploads/o", timeout=patient(5)).json()["items"]
             assert sorted(stored["name"] for stored in objects) == ["n/a.ipynb", "n/sub/b.txt"]
-            client = grpc_client(address)
+            channel = emulator_channel(address, token)
+            client = NotebookServiceClient(transport=NotebookServiceGrpcTransport(channel=channel))
             name = create(client, make_job()).operation.name
             with pytest.raises(MethodNotImplemented):
                 client.cancel_operation(operations_pb2.CancelOperationRequest(name=name))
@@ -64,26 +68,29 @@ def test_it_prints_what_leads_clients_to_it_and_then_ready(tmp_path: Path) -> No
     assert "WARNING: listening on" not in errors
 
 
-def _read(lines: list[str]) -> tuple[str, str, str, str]:
-    """gRPC address, storage URL, connection and REST URL, of all that was printed, which is nothing else."""
+def _read(lines: list[str]) -> tuple[str, ...]:
+    """gRPC address, token, storage URL, connection and REST URL, of all that was printed, which is nothing else."""
     number = r"127\.0\.0\.2:\d+"
     expected = [
         f"export NBJOB_EMULATOR_HOST=({number})",
-        f"export STORAGE_EMULATOR_HOST=(http://{number})",
+        "export NBJOB_EMULATOR_TOKEN=([A-Za-z0-9_-]{32})",
+        f"export STORAGE_EMULATOR_HOST=(http://{number}.*)",
         "export AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT='(.*)'",
-        f"rest (http://{number})",
+        f"rest (http://{number}/.*)",
         "ready",
     ]
     matches = [re.fullmatch(pattern, line) for pattern, line in zip(expected, lines, strict=True)]
     assert all(matches), lines
-    address, storage, connection, rest = (match[1] for match in matches[:4] if match)
-    return address, storage, connection, rest
+    found = tuple(match[1] for match in matches[:5] if match)
+    assert found[4].endswith(f"/{found[1]}")
+    return found
 
 
 def test_the_exports_are_what_a_shell_takes(tmp_path: Path) -> None:
     with EmulatorProcess(tmp_path / "data") as emulator:
         exports = emulator.exports
-    assert set(exports) == {"NBJOB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"}
+    names = ("NBJOB_EMULATOR_HOST", "NBJOB_EMULATOR_TOKEN", "STORAGE_EMULATOR_HOST")
+    assert set(exports) == {*names, "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"}
     assert json.loads(exports["AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"])["conn_type"] == "google_cloud_platform"
     assert (tmp_path / "data" / "jobs.sqlite").exists()
 

@@ -206,7 +206,7 @@ def test_a_fault_that_is_wrong_is_refused_by_name(http: httpx.Client, body: Any,
 
 @pytest.mark.parametrize("content", ['{"rpc": "*", "more": 1}', "[]", "7", "{", "", '{"rpc": "*", "delay": NaN}'])
 def test_a_body_that_is_no_fault_is_refused(http: httpx.Client, content: str) -> None:
-    answer = http.post("/emulator/faults", content=content)
+    answer = http.post("/emulator/faults", content=content, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert http.get("/emulator/faults").json() == []
 

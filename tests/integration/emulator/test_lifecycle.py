@@ -59,7 +59,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookService
     """A client of an emulator that runs one job at a time."""
     data_dir = tmp_path_factory.mktemp("single") / "data"
     with Emulator(data_dir, cleanup_delay=0, max_concurrent=1, buckets=[BUCKET]) as emulator:
-        yield grpc_client(emulator.grpc_address)
+        yield grpc_client(emulator)
 
 
 def test_jobs_wait_for_their_turn_in_the_order_that_they_came(single: NotebookServiceClient, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_queued_job_that_is_cancelled_or_deleted_never_runs(single: NotebookSe
 def test_an_id_that_is_used_again_while_its_first_job_is_queued_runs_once(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     with Emulator(tmp_path / "data", max_concurrent=2, buckets=[BUCKET]) as emulator:
-        client = grpc_client(emulator.grpc_address)
+        client = grpc_client(emulator)
 
         def occupy() -> list[str]:
             names = [job_name(create(client, make_job(**SLOW), new_id("slow"))) for _ in range(2)]
@@ -181,7 +181,7 @@ def test_a_state_that_cannot_be_forced(http: httpx.Client, job_id: str, body: ob
 def test_jobs_and_operations_survive_a_restart(tmp_path: Path, family: Family) -> None:
     data_dir = tmp_path / "data"
     with Emulator(data_dir, cleanup_delay=0, max_concurrent=1, buckets=[BUCKET]) as emulator:
-        client = grpc_client(emulator.grpc_address)
+        client = grpc_client(emulator)
         ended = create(client, make_job(), "ended")
         before = wait_for_state(client, job_name(ended), JobState.JOB_STATE_FAILED)
         source = {"content": notebook(family.cell())}
@@ -190,7 +190,7 @@ def test_jobs_and_operations_survive_a_restart(tmp_path: Path, family: Family) -
         queued = run_cells(client, "1", job_id="queued")
     assert living(processes) == []
     with Emulator(data_dir, cleanup_delay=0) as emulator:
-        client = grpc_client(emulator.grpc_address)
+        client = grpc_client(emulator)
         assert client.get_notebook_execution_job(name=before.name) == before
         assert client.get_operation(operations_pb2.GetOperationRequest(name=ended.operation.name)).done
         for name in (job_name(running), queued):
@@ -206,7 +206,7 @@ def test_jobs_and_operations_survive_a_restart(tmp_path: Path, family: Family) -
 def test_a_stop_starts_no_job_that_is_queued(tmp_path: Path) -> None:
     trace, before = tmp_path / "trace", set(threading.enumerate())
     with Emulator(tmp_path / "data", max_concurrent=1, buckets=[BUCKET]) as emulator:
-        client = grpc_client(emulator.grpc_address)
+        client = grpc_client(emulator)
         blocking = job_name(create(client, make_job(**SLOW), "blocking"))
         wait_for_state(client, blocking, JobState.JOB_STATE_PENDING)
         run_cells(client, f"open({str(trace)!r}, 'w').close()", "import time; time.sleep(600)")
@@ -220,7 +220,7 @@ def test_a_signal_ends_the_emulator_clean_with_all_its_processes(
     tmp_path: Path, family: Family, number: signal.Signals
 ) -> None:
     with EmulatorProcess(tmp_path / "data", "--bucket", BUCKET) as emulator:
-        run_cells(grpc_client(emulator.exports["NBJOB_EMULATOR_HOST"]), family.cell())
+        run_cells(grpc_client(emulator), family.cell())
         processes = family.processes()
         emulator._process.send_signal(number)
         assert emulator._process.wait(patient(15)) == 0
@@ -229,7 +229,7 @@ def test_a_signal_ends_the_emulator_clean_with_all_its_processes(
 
 def test_no_process_outlives_an_emulator_that_was_killed(tmp_path: Path, family: Family) -> None:
     with EmulatorProcess(tmp_path / "data", "--bucket", BUCKET) as emulator:
-        run_cells(grpc_client(emulator.exports["NBJOB_EMULATOR_HOST"]), family.cell())
+        run_cells(grpc_client(emulator), family.cell())
         processes = family.processes()
         assert len(processes) == 4
         emulator._process.kill()

@@ -22,6 +22,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2, empty_pb2
 
 from airflow_provider_nbjob.emulator.server import Emulator
+from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
 from tests.integration.emulator.conftest import (
     CLEANUP_DELAY,
     PARENT,
@@ -54,7 +55,7 @@ def get(client: NotebookServiceClient, name: str) -> operations_pb2.Operation:
 @pytest.fixture
 def wait(server: Emulator) -> Callable[..., operations_pb2.Operation]:
     """WaitOperation; the client library's own gives bytes."""
-    rpc = grpc.insecure_channel(server.grpc_address).unary_unary(
+    rpc = emulator_channel(server.grpc_address, server.token).unary_unary(
         "/google.longrunning.Operations/WaitOperation",
         request_serializer=operations_pb2.WaitOperationRequest.SerializeToString,
         response_deserializer=operations_pb2.Operation.FromString,
@@ -98,7 +99,7 @@ def test_it_is_done_only_a_cleanup_after_the_job_has_ended(client: NotebookServi
 
 def test_it_is_not_done_before_its_cleanup(tmp_path: Path) -> None:
     with Emulator(tmp_path / "data", cleanup_delay=3600) as emulator:
-        client = grpc_client(emulator.grpc_address)
+        client = grpc_client(emulator)
         name = create(client, make_job(), new_id()).operation.name
         wait_for_state(client, name.partition("/operations/")[0], JobState.JOB_STATE_FAILED)
         assert not get(client, name).done

@@ -192,7 +192,8 @@ def test_errors_have_the_shape_of_the_api(http: httpx.Client) -> None:
     "body", ["{", "[]", '"text"', "7", "null x", '{"displayName": 7}', '{"executionTimeout": "soon"}', b"\xff\xfe\xfd"]
 )
 def test_a_body_that_is_no_job_is_refused(http: httpx.Client, body: Any) -> None:
-    assert error_of(http.post(f"/v1/{JOBS}", content=body))[:2] == (400, "INVALID_ARGUMENT")
+    headers = {"content-type": "application/json"}
+    assert error_of(http.post(f"/v1/{JOBS}", content=body, headers=headers))[:2] == (400, "INVALID_ARGUMENT")
 
 
 @pytest.mark.parametrize("query", ["pageSize=many", "pageSize=99999999999", "pageSize=101", "pageSize=-1"])
