@@ -39,7 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
     os.umask(0o077)
     allow_open_files()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("gcp_storage_emulator").setLevel(logging.WARNING)
     if not is_loopback(options.host):
         print(
             f"WARNING: listening on {options.host}: whoever reaches it runs code on this machine as its user.",

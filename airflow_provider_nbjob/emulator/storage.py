@@ -1,87 +1,153 @@
-"""Cloud Storage on a folder: the package gcp-storage-emulator, and the client of it that the engine uses.
-
-Objects are plain files below `<data directory>/cloudstorage/<bucket>/`.
-"""
+"""Cloud Storage of the emulator: a server for clients, and the same objects for the engine, without HTTP."""
 
 from __future__ import annotations
 
-import os
-import socket
+import logging
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# The package reads the name of its folder when it is imported; its default is hidden.
-os.environ.setdefault("STORAGE_DIR", "cloudstorage")
+from google.api_core.exceptions import BadRequest, Conflict, NotFound
 
-from gcp_storage_emulator.server import create_server
-from google.api_core.exceptions import NotFound
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
-
+from airflow_provider_nbjob.emulator import folders
+from airflow_provider_nbjob.emulator.downloads import Gunzip
+from airflow_provider_nbjob.emulator.http_server import HttpServer
+from airflow_provider_nbjob.emulator.objects import Objects
+from airflow_provider_nbjob.emulator.storage_api import StorageApp
+from airflow_provider_nbjob.emulator.storage_messages import SLICE
 from airflow_provider_nbjob.job import bucket_and_path
+
+MAX_READ_BYTES = 100 * 2**20  # of an object that is read into memory, unpacked
+MAX_UPLOAD_FILES, MAX_UPLOAD_BYTES = 10_000, 2**30  # of a folder that is uploaded at start
+MAX_NAMED = 5  # names that are logged of those that an upload leaves out
+
+log = logging.getLogger(__name__)
 
 
 class Storage:
     """The Cloud Storage server, serving once it is constructed.
 
     :param port: 0 for a free one
+    :param data_dir: its folder ``cloudstorage`` holds the objects, see `Objects`
+    :param token: what each request must carry
+    :raises OSError: if the port is taken, or another emulator uses the data directory
     """
 
     def __init__(self, host: str, port: int, data_dir: Path, token: str) -> None:
-        self.port = _free_port(host, port)
-        self._server = create_server(host, self.port, data_dir=str(data_dir))
-        self._server.start()
-        self.url = f"http://{reachable(host)}:{self.port}"
-        self._client = storage.Client(
-            project="emulator", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.url}
-        )
+        self._objects = Objects(data_dir / "cloudstorage")
+        self._app = StorageApp(self._objects)
+        try:
+            self._server = HttpServer(self._app, host, port, token)
+        except OSError:
+            self._app.close()
+            self._objects.close()
+            raise
+        self.port = self._server.port
+        address = reachable(host)
+        self.url = f"http://{f'[{address}]' if ':' in address else address}:{self.port}/{token}"
 
     def stop(self) -> None:
         """Stop serving."""
         self._server.stop()
+        self._app.close()
+        self._objects.close()
 
     def create_bucket(self, name: str) -> None:
-        """Make a bucket, unless there is one of the name."""
-        if self._client.lookup_bucket(name) is None:
-            self._client.create_bucket(name)
+        """Make a bucket, unless there is one of the name.
+
+        :raises BadRequest: if a bucket cannot have the name
+        """
+        try:
+            self._objects.create_bucket(name)
+        except Conflict:
+            log.debug("The bucket %s exists already", name)
 
     def has_bucket(self, name: str) -> bool:
-        """Whether there is a bucket of the name."""
-        return self._client.lookup_bucket(name) is not None
+        """Return whether there is a bucket of the name, whatever the name is."""
+        return self._objects.has_bucket(name)
 
     def read(self, uri: str, generation: str = "") -> bytes:
-        """The content of an object.
+        """Return the content of an object, unpacked if it is stored with ``contentEncoding: gzip``.
 
         :param generation: of the object, empty for the newest
-        :raises NotFound: where there is no such bucket, object or generation
+        :raises NotFound: if there is no such bucket, object or generation, whatever the names are
+        :raises GoogleAPICallError: if it has more than `MAX_READ_BYTES`, or is no gzip although it should be
         """
-        bucket, name = bucket_and_path(uri)
-        blob = self._client.bucket(bucket).get_blob(name)
-        if blob is None or (generation and str(blob.generation) != generation):
-            which = f"{uri}#{generation}" if generation else uri
-            raise NotFound(f"No such object: {which}")
-        return bytes(blob.download_as_bytes())
+        try:
+            stored, file = self._objects.open(*bucket_and_path(uri), int(generation) if generation else None)
+        except (NotFound, ValueError):
+            raise NotFound(f"No such object: {uri}{f'#{generation}' if generation else ''}") from None
+        is_packed = stored.fields.get("contentEncoding") == "gzip"
+        try:
+            with file:
+                return b"".join(_bounded(Gunzip(file).read if is_packed else lambda: file.read(SLICE) or None))
+        except (ValueError, zlib.error) as error:
+            raise BadRequest(f"{uri} cannot be read: {error}") from None
 
     def write(self, uri: str, content: bytes) -> None:
-        """Write an object, replacing the one that is there."""
+        """Write an object, replacing the one that is there.
+
+        :raises NotFound: if there is no such bucket
+        """
         bucket, name = bucket_and_path(uri)
         content_type = "application/json" if name.endswith(".ipynb") else "application/octet-stream"
-        self._client.bucket(bucket).blob(name).upload_from_string(content, content_type=content_type)
+        draft = self._objects.draft()
+        try:
+            draft.write(content)
+            self._objects.put(bucket, name, draft, {"contentType": content_type})
+        finally:
+            draft.discard()
 
     def upload(self, folder: Path, uri: str) -> None:
-        """Write the files of a folder below a URI, and make the bucket where there is none."""
+        """Write the files of a folder below a URI, and make the bucket if there is none.
+
+        Hidden files, what is in hidden folders, symbolic links and special files are left out, and the log says so.
+
+        :raises OSError: if the folder is hidden or a symbolic link, or has more than `MAX_UPLOAD_FILES` files or
+            `MAX_UPLOAD_BYTES`
+        """
+        if folder.is_symlink() or folder.absolute().name.startswith("."):
+            raise OSError(f"{folder} is hidden or a symbolic link, and is not uploaded")
+        left_out: Counter[str] = Counter()
+        names: list[str] = []
+
+        def skip(path: str, reason: str) -> None:
+            left_out[reason] += 1
+            if len(names) < MAX_NAMED:
+                names.append(path)
+
+        with folders.opened(folder) as opened:
+            files, size = [], 0
+            for parts, found in folders.walk(opened, skip):
+                files.append(parts)
+                size += found.st_size
+                if len(files) > MAX_UPLOAD_FILES or size > MAX_UPLOAD_BYTES:
+                    limit = f"{MAX_UPLOAD_FILES} files or {MAX_UPLOAD_BYTES} bytes"
+                    raise OSError(f"{folder} has more than {limit}; upload a smaller folder")
+        if left_out:
+            counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+            log.warning("Not uploaded from %s: %s, such as %s", folder, counts, ", ".join(map(repr, names)))
         self.create_bucket(bucket_and_path(uri)[0])
-        for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
-            self.write(f"{uri.rstrip('/')}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        for parts in files:
+            with folders.open_file(folder, parts) as file:
+                self.write("/".join([uri.rstrip("/"), *parts]), file.read(MAX_UPLOAD_BYTES))
+
+
+def _bounded(read: Callable[[], bytes | None]) -> Iterator[bytes]:
+    """Yield the pieces of a content.
+
+    :param read: returns the next one, None at the end
+    :raises ValueError: if they have more than `MAX_READ_BYTES`
+    """
+    size = 0
+    while (piece := read()) is not None:
+        size += len(piece)
+        if size > MAX_READ_BYTES:
+            raise ValueError(f"it has more than {MAX_READ_BYTES} bytes")
+        yield piece
 
 
 def reachable(host: str) -> str:
-    """The address at which this machine reaches a server that listens on `host`."""
+    """Return the address at which this machine reaches a server that listens on `host`."""
     return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
-
-
-def _free_port(host: str, port: int) -> int:
-    """Refuse a port that is taken: the package would wait for ever for a server that could not start."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        return int(listener.getsockname()[1])
