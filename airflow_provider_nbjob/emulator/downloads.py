@@ -7,7 +7,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, BinaryIO
 
-from google.api_core.exceptions import from_http_status
+from google.api_core.exceptions import RequestRangeNotSatisfiable
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -73,7 +73,7 @@ def byte_range(header: str, size: int) -> range | None:
         if match[2] and int(match[2]) < start:
             return None
     if start >= size:
-        raise from_http_status(416, f"The requested range cannot be satisfied: the object has {size} bytes.")
+        raise RequestRangeNotSatisfiable(f"The requested range cannot be satisfied: the object has {size} bytes.")
     return range(start, stop)
 
 
