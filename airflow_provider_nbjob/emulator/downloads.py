@@ -11,7 +11,7 @@ from google.api_core.exceptions import RequestRangeNotSatisfiable
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from airflow_provider_nbjob.emulator.storage_messages import SLICE, etag
+from airflow_provider_nbjob.emulator.storage_messages import SLICE, error_response, etag
 from airflow_provider_nbjob.emulator.stored_object import Stored
 
 Run = Callable[..., Awaitable[Any]]  # calls a function in a thread
@@ -29,7 +29,6 @@ async def media_response(request: Request, stored: Stored, file: BinaryIO, run: 
     slice at a time, so that it takes no memory whatever its size is; ranges are then ignored.
 
     :param file: is closed at the end
-    :raises GoogleAPICallError: 416, if a range begins after the end
     """
     headers = _headers(stored)
     encoding = stored.fields.get("contentEncoding", "")
@@ -43,7 +42,12 @@ async def media_response(request: Request, stored: Stored, file: BinaryIO, run: 
     headers["X-Goog-Hash"] = ",".join(
         f"{kind}={value}" for kind, value in (("crc32c", stored.crc32c), ("md5", stored.md5)) if value
     )
-    wanted = byte_range(request.headers.get("range", ""), stored.size)
+    try:
+        wanted = byte_range(request.headers.get("range", ""), stored.size)
+    except RequestRangeNotSatisfiable as error:
+        file.close()
+        # By this header Google's client tells an empty object.
+        return error_response(error, {"Content-Range": f"bytes */{stored.size}"})
     if wanted is None:
         start, size, status = 0, stored.size, 200
     else:
@@ -61,7 +65,7 @@ def byte_range(header: str, size: int) -> range | None:
     """Return the bytes that a ``Range`` header asks for, or None for all, also if it is not understood.
 
     :param size: of the object, in bytes
-    :raises GoogleAPICallError: 416, if the range begins after the end
+    :raises RequestRangeNotSatisfiable: if the range begins after the end
     """
     match = _RANGE.fullmatch(header.strip())
     if match is None or not (match[1] or match[2]):

@@ -234,9 +234,9 @@ def etag(stored: Stored) -> str:
     return base64.b64encode(f"{stored.generation}/{stored.metageneration}".encode()).decode()
 
 
-def error_response(error: GoogleAPICallError) -> JSONResponse:
+def error_response(error: GoogleAPICallError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return an error in the form of Google's APIs."""
     code = int(error.code or 500)
     message = str(error.message).encode(errors="replace").decode()  # a name in it may not be valid Unicode
     details = {"message": message, "domain": "global", "reason": _REASONS.get(code, "backendError")}
-    return JSONResponse({"error": {"code": code, "message": message, "errors": [details]}}, code)
+    return JSONResponse({"error": {"code": code, "message": message, "errors": [details]}}, code, headers)
