@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 MAX_DRAINED_BYTES = 16 * 2**20  # of a refused upload; a client that still sends would not read the answer
 MAX_SOURCES = 32  # of a composed object, as in Cloud Storage
-FILE_THREADS, LIST_THREADS = 16, 4  # lists have their own: one of a large bucket takes longer than anything else
+FILE_THREADS, LIST_THREADS = 16, 2  # lists have their own: one of a large bucket takes longer than anything else
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
