@@ -195,6 +195,9 @@ def answers_in_time(emulator: Emulator, client: httpx.Client, operation: str) ->
         started = time.monotonic()
         client.get(path).raise_for_status()
         assert time.monotonic() - started < patient(DELAY), path
+    started = time.monotonic()
+    client.get(f"{emulator.storage_url}/storage/v1/b/{BUCKET}/o").raise_for_status()
+    assert time.monotonic() - started < patient(DELAY), "Cloud Storage"
     with emulator_channel(emulator.grpc_address, emulator.token) as channel:
         call = channel.unary_unary("/google.cloud.aiplatform.v1.NotebookService/GetNotebookExecutionJob")
         started = time.monotonic()
@@ -206,6 +209,7 @@ def test_no_kind_of_greedy_client_delays_another(emulator: Emulator, http: httpx
     operation = create_job(http, "greedy")
     head = f"POST /{emulator.token}/{JOBS} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
     rest, grpc_port = ("127.0.0.1", urlsplit(emulator.rest_url).port or 0), int(emulator.grpc_address.split(":")[1])
+    storage = ("127.0.0.1", urlsplit(emulator.storage_url).port or 0)
     released = threading.Event()
 
     def slowly() -> Iterator[bytes]:
@@ -241,6 +245,9 @@ def test_no_kind_of_greedy_client_delays_another(emulator: Emulator, http: httpx
             (rest, b"GET / HT"),
             (rest, f"{head}content-length: 1000000\r\n\r\n{{".encode()),
             (rest, f"{head}transfer-encoding: chunked\r\n\r\n5\r\n{{".encode()),
+            (storage, b""),
+            (storage, b"GET / HT"),
+            (storage, f"POST /{emulator.token}/upload/storage/v1/b/{BUCKET}/o HTTP/1.1\r\nhost: ".encode()),
             (("127.0.0.1", grpc_port), b""),
             (("127.0.0.1", grpc_port), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         ):

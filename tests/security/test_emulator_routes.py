@@ -61,8 +61,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             yield Served(emulator, apps, methods[0])
 
 
-def routes_of(app: Starlette) -> Iterator[tuple[str, str]]:
-    for route in app.routes:
+def routes_of(app: Any) -> Iterator[tuple[str, str]]:
+    starlette: Starlette = getattr(app, "starlette", app)  # Cloud Storage has another application around it
+    for route in starlette.routes:
         for verb in route.methods:
             yield verb, re.sub(r"\{[^}]*\}", "bucket", route.path)
 
