@@ -10,10 +10,17 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, MethodNotAllowed, NotFound
+from google.api_core.exceptions import (
+    GoogleAPICallError,
+    InvalidArgument,
+    MethodNotAllowed,
+    NotFound,
+    ResourceExhausted,
+)
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from starlette.applications import Starlette
@@ -31,6 +38,8 @@ log = logging.getLogger(__name__)
 
 BODY_MAX = 32 * 2**20  # bytes
 BODY_SECONDS = 60  # for a body to come
+BODIES_MAX = 256 * 2**20  # bytes of the large bodies that are held at once; small ones are always taken
+SMALL_BODY = 2**20  # bytes
 # Of brackets, braces and commas in a body. A job has some dozens, and a notebook in it is base64: without this bound
 # a body could become a hundred times its size, and keep the interpreter busy for seconds.
 JSON_PARTS_MAX = 100_000
@@ -58,24 +67,24 @@ def make_app(methods: Methods, service: NotebookService, faults: Faults) -> Star
     """Return the application: the API's methods, and the emulator's own."""
     parse = methods.in_threads("parse", _parse)
     render = methods.in_threads("render", _render)
+    bodies = _Bodies()
     routes = own_routes(service, faults)
     own = methods.in_threads("own", lambda *arguments: _own(routes, *arguments))
 
     async def call_api(request: Request) -> Response:
         path, version = request.path_params["path"], request.path_params["version"]
-        body = await _read_body(request)
-        if version not in ("v1", "v1beta1", "ui"):
-            raise NotFound(f"Not found: /{version}/{path}")
-        rpc, in_path = _route(request.method, path)
-        method = methods[rpc]
-        message = await parse(method, rpc, in_path, dict(request.query_params), body)
-        answer = await method.serve(message)
+        async with bodies.read(request) as body:
+            if version not in ("v1", "v1beta1", "ui"):
+                raise NotFound(f"Not found: /{version}/{path}")
+            rpc, in_path = _route(request.method, path)
+            message = await parse(methods[rpc], rpc, in_path, dict(request.query_params), body)
+        answer = await methods[rpc].serve(message)
         as_numbers = "enum-encoding=int" in request.query_params.get("$alt", "")
         return await render(answer, as_numbers)
 
     async def call_own(request: Request) -> Response:
-        body = await _read_body(request)
-        return JSONResponse(await own(request.method, request.path_params["path"], body))
+        async with bodies.read(request) as body:
+            return JSONResponse(await own(request.method, request.path_params["path"], body))
 
     verbs = ["GET", "POST", "DELETE", "PUT", "PATCH"]
     app = Starlette(
@@ -117,32 +126,48 @@ async def _no_route(request: Request, error: Any) -> Response:
     return _error(error.status_code, "NOT_FOUND" if error.status_code == 404 else "UNKNOWN", error.detail)
 
 
-async def _read_body(request: Request) -> bytes:
-    """Return the body of a request.
+class _Bodies:
+    """The bodies of requests, bounded one by one and in sum."""
 
-    :raises Refused: if it is not said to be JSON, which no form of a web page can say, or does not come in time
-    :raises InvalidArgument: if it has more than `BODY_MAX` bytes
-    """
-    types = [value.partition(";")[0].strip().lower() for value in request.headers.getlist("content-type")]
-    if any(value != "application/json" for value in types):
-        raise Refused(415, "INVALID_ARGUMENT", "The header 'Content-Type: application/json' is required.")
-    chunks: list[bytes] = []
+    def __init__(self) -> None:
+        self._held = 0  # bytes; changed on the event loop only
 
-    async def read() -> None:
-        size = 0
-        async for chunk in request.stream():
-            if chunk and not types:
-                raise Refused(415, "INVALID_ARGUMENT", "A body needs the header 'Content-Type: application/json'.")
-            size += len(chunk)
-            if size > BODY_MAX:
-                raise InvalidArgument(f"Request payload size exceeds the limit: {BODY_MAX} bytes.")
-            chunks.append(chunk)
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[bytearray]:
+        """Read the body of a request, and hold it until the block ends.
 
-    try:
-        await asyncio.wait_for(read(), BODY_SECONDS)
-    except asyncio.TimeoutError:
-        raise Refused(408, "DEADLINE_EXCEEDED", f"The body did not come in {BODY_SECONDS} s.") from None
-    return b"".join(chunks)
+        :raises Refused: if it is not said to be JSON, which no form of a web page can say, or does not come in time
+        :raises InvalidArgument: if it has more than `BODY_MAX` bytes
+        :raises ResourceExhausted: if `BODIES_MAX` are held already
+        """
+        types = [value.partition(";")[0].strip().lower() for value in request.headers.getlist("content-type")]
+        if any(value != "application/json" for value in types):
+            raise Refused(415, "INVALID_ARGUMENT", "The header 'Content-Type: application/json' is required.")
+        body = bytearray()
+        held = 0
+
+        async def read() -> None:
+            nonlocal held
+            async for chunk in request.stream():
+                if chunk and not types:
+                    raise Refused(415, "INVALID_ARGUMENT", "A body needs the header 'Content-Type: application/json'.")
+                body.extend(chunk)
+                if len(body) > BODY_MAX:
+                    raise InvalidArgument(f"Request payload size exceeds the limit: {BODY_MAX} bytes.")
+                if len(body) > SMALL_BODY:
+                    self._held += len(body) - held
+                    held = len(body)
+                    if self._held > BODIES_MAX:
+                        raise ResourceExhausted("Too many large requests are under way: try again later.")
+
+        try:
+            try:
+                await asyncio.wait_for(read(), BODY_SECONDS)
+            except asyncio.TimeoutError:
+                raise Refused(408, "DEADLINE_EXCEEDED", f"The body did not come in {BODY_SECONDS} s.") from None
+            yield body
+        finally:
+            self._held -= held
 
 
 def _route(verb: str, path: str) -> tuple[str, dict[str, str]]:
@@ -154,7 +179,7 @@ def _route(verb: str, path: str) -> tuple[str, dict[str, str]]:
     raise MethodNotAllowed(verb) if found else NotFound(f"Not found: {path}")
 
 
-def _load_json(body: bytes) -> Any:
+def _load_json(body: bytes | bytearray) -> Any:
     """Read a body as JSON; an empty one is an empty object.
 
     :raises ValueError: if it is not JSON, or has more than `JSON_PARTS_MAX` parts
@@ -169,7 +194,9 @@ def _load_json(body: bytes) -> Any:
         raise ValueError("It is nested too deeply.") from None
 
 
-def _parse(method: Method, rpc: str, in_path: Mapping[str, str], query: Mapping[str, str], body: bytes) -> Message:
+def _parse(
+    method: Method, rpc: str, in_path: Mapping[str, str], query: Mapping[str, str], body: bytes | bytearray
+) -> Message:
     """Return the request's protobuf message, of path, query and body; unknown fields are left out, as the API does."""
     try:
         content = _load_json(body)
@@ -211,7 +238,9 @@ def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.P
     ]
 
 
-def _own(routes: list[tuple[str, re.Pattern[str], Callable[..., Any]]], verb: str, path: str, body: bytes) -> Any:
+def _own(
+    routes: list[tuple[str, re.Pattern[str], Callable[..., Any]]], verb: str, path: str, body: bytes | bytearray
+) -> Any:
     try:
         content = _load_json(body)
     except ValueError as error:

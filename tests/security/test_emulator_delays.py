@@ -17,7 +17,7 @@ import pytest
 from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, ResourceExhausted
 from google.cloud.aiplatform_v1.types import NotebookExecutionJob
 
-from airflow_provider_nbjob.emulator import methods, store
+from airflow_provider_nbjob.emulator import methods, rest_api, store
 from airflow_provider_nbjob.emulator.listing import parse_filter
 from airflow_provider_nbjob.emulator.patterns import PATTERN_MAX, compile_pattern
 from airflow_provider_nbjob.emulator.rest_api import BODY_MAX, JSON_PARTS_MAX
@@ -123,6 +123,34 @@ def test_a_body_that_is_too_large_is_refused(http: httpx.Client, is_chunked: boo
     answer = http.post(JOBS, content=content, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert "payload size exceeds" in answer.json()["error"]["message"]
+
+
+def test_large_bodies_are_bounded_in_sum_and_small_ones_are_taken(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_api, "BODIES_MAX", 2**20)
+    monkeypatch.setattr(rest_api, "SMALL_BODY", 2**16)
+    headers = {"content-type": "application/json"}
+    arrived, released = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield b" " * 2**20
+        arrived.set()
+        released.wait(patient(30))
+        yield b"{}"
+
+    slow = {"content": slowly(), "headers": headers, "timeout": patient(60), "trust_env": False}
+    with in_background(1, lambda _: httpx.post(str(http.base_url.join(JOBS)), **slow)):
+        try:
+            arrived.wait(patient(30))
+            large = b" " * 2**17
+            wait_until(
+                lambda: http.post(JOBS, content=large, headers=headers).status_code == 429, timeout=10, what="refusal"
+            )
+            assert http.post(JOBS, content=b"{}", headers=headers).status_code == 400
+        finally:
+            released.set()
+    wait_until(lambda: http.post(JOBS, content=large, headers=headers).status_code == 400, timeout=10, what="room")
 
 
 def test_a_compressed_message_is_not_unpacked(emulator: Emulator) -> None:
