@@ -71,6 +71,8 @@ _CONTENT_RANGE = re.compile(r"bytes (?:(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,1
 class StorageApp:
     """The ASGI application.
 
+    :ivar routes: all that is served
+
     It matches paths as they were sent, and not decoded as ASGI's `path` has them: ``a%2Fb`` in a path is one name.
     """
 
@@ -79,17 +81,15 @@ class StorageApp:
         self._uploads = Uploads()
         self._file_threads = ThreadPoolExecutor(FILE_THREADS, "storage")
         self._list_threads = ThreadPoolExecutor(LIST_THREADS, "storage-list")
-        self.starlette = Starlette(
-            routes=[Route(path, self._answered(call), methods=[verb]) for verb, path, call in self._table()],
-            exception_handlers={HTTPException: _not_served},
-        )
-        self.starlette.router.redirect_slashes = False
+        self.routes = [Route(path, self._answered(call), methods=[verb]) for verb, path, call in self._table()]
+        self._app = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_served})
+        self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if raw := scope.get("raw_path"):
             scope = {**scope, "path": raw.decode("ascii", "replace")}
-        await self.starlette(scope, receive, send)
+        await self._app(scope, receive, send)
 
     def close(self) -> None:
         """End the threads; what they are doing is finished."""

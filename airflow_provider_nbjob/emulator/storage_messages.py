@@ -117,8 +117,9 @@ async def slices(request: Request) -> AsyncIterator[bytes]:
 async def json_body(request: Request) -> dict[str, Any]:
     """Return the JSON object of a request's body; an empty one if there is no body.
 
-    :raises GoogleAPICallError: 413 if it is larger than `MAX_JSON_BYTES`
-    :raises BadRequest: if it is not of the type ``application/json``, or no JSON object
+    :raises GoogleAPICallError: 413 if it is larger than `MAX_JSON_BYTES`, 415 if it is not of the type
+        ``application/json``
+    :raises BadRequest: if it is no JSON object
     """
     body = bytearray()
     async for piece in request.stream():
@@ -128,7 +129,7 @@ async def json_body(request: Request) -> dict[str, Any]:
     if not body.strip():
         return {}
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise BadRequest("The body must have the Content-Type application/json.")
+        raise from_http_status(415, "Send the body with the header Content-Type: application/json.")
     refuse_encoded(request)
     return json_object(bytes(body))
 
