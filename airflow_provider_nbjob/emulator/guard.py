@@ -138,7 +138,7 @@ async def _answer(refused: Refused, send: Send) -> None:
     body = json.dumps({"error": error}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *_HEADERS]
     if refused.code == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", b'Bearer realm="emulator"'))  # httplib2 0.32 fails without a parameter
     await send({"type": "http.response.start", "status": refused.code, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
