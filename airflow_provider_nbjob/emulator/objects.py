@@ -84,7 +84,7 @@ class Objects:
         self._held = os.open(self._private / "lock", os.O_RDWR | os.O_CREAT, folders.FILE_MODE)
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(self._held)
             raise OSError(f"{folder} is used by another emulator") from None
         for left in (self._private / "uploads").iterdir():

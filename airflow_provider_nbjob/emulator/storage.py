@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from google.api_core.exceptions import BadRequest, Conflict, NotFound
@@ -16,6 +17,7 @@ from airflow_provider_nbjob.emulator.http_server import HttpServer
 from airflow_provider_nbjob.emulator.objects import Objects
 from airflow_provider_nbjob.emulator.storage_api import StorageApp
 from airflow_provider_nbjob.emulator.storage_messages import SLICE
+from airflow_provider_nbjob.emulator.stored_object import name_fault
 from airflow_provider_nbjob.job import bucket_and_path
 
 MAX_READ_BYTES = 100 * 2**20  # of an object that is read into memory, unpacked
@@ -89,12 +91,17 @@ class Storage:
         """Write an object, replacing the one that is there.
 
         :raises NotFound: if there is no such bucket
+        :raises BadRequest: if an object cannot have the name
         """
+        self._write(uri, [content])
+
+    def _write(self, uri: str, pieces: Iterable[bytes]) -> None:
         bucket, name = bucket_and_path(uri)
         content_type = "application/json" if name.endswith(".ipynb") else "application/octet-stream"
         draft = self._objects.draft()
         try:
-            draft.write(content)
+            for piece in pieces:
+                draft.write(piece)
             self._objects.put(bucket, name, draft, {"contentType": content_type})
         finally:
             draft.discard()
@@ -117,10 +124,16 @@ class Storage:
             if len(names) < MAX_NAMED:
                 names.append(path)
 
-        with folders.opened(folder) as opened:
-            files, size = [], 0
-            for parts, found in folders.walk(opened, skip):
-                files.append(parts)
+        bucket, prefix = bucket_and_path(uri.rstrip("/"))
+        files: dict[str, tuple[str, ...]] = {}
+        size = 0
+        with folders.opened(folder) as descriptor:
+            for parts, found in folders.walk(descriptor, skip):
+                name = "/".join([*([prefix] if prefix else []), *parts])
+                if fault := name_fault(name):
+                    skip("/".join(parts), fault)
+                    continue
+                files[name] = parts
                 size += found.st_size
                 if len(files) > MAX_UPLOAD_FILES or size > MAX_UPLOAD_BYTES:
                     limit = f"{MAX_UPLOAD_FILES} files or {MAX_UPLOAD_BYTES} bytes"
@@ -128,10 +141,10 @@ class Storage:
         if left_out:
             counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
             log.warning("Not uploaded from %s: %s, such as %s", folder, counts, ", ".join(map(repr, names)))
-        self.create_bucket(bucket_and_path(uri)[0])
-        for parts in files:
+        self.create_bucket(bucket)
+        for name, parts in files.items():
             with folders.open_file(folder, parts) as file:
-                self.write("/".join([uri.rstrip("/"), *parts]), file.read(MAX_UPLOAD_BYTES))
+                self._write(f"gs://{bucket}/{name}", iter(partial(file.read, SLICE), b""))
 
 
 def _bounded(read: Callable[[], bytes | None]) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from google.cloud import storage as google_storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_nbjob.emulator import storage as storage_module
 from airflow_provider_nbjob.emulator.storage import Storage
 from tests.support.patience import patient
 
@@ -29,7 +30,9 @@ CHUNK = 256 * 2**10  # the smallest that Google's client sends of a resumable up
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
-    running = Storage("127.0.0.1", 0, tmp_path_factory.mktemp("storage"), TOKEN)
+    data_dir = tmp_path_factory.mktemp("storage")
+    running = Storage("127.0.0.1", 0, data_dir, TOKEN)
+    running.data_dir = data_dir  # type: ignore[attr-defined]
     yield running
     running.stop()
 
@@ -412,3 +415,74 @@ def test_a_folder_is_uploaded(storage: Storage, api: httpx.Client, tmp_path: Pat
     storage.upload(tmp_path, "gs://uploads/n/")
     items = api.get("/storage/v1/b/uploads/o").json()["items"]
     assert [(each["name"], each["contentType"]) for each in items] == [("n/sub/n.ipynb", "application/json")]
+
+
+def test_names_that_no_object_can_have_are_left_out(
+    storage: Storage, api: httpx.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a").write_text("a")
+    for name in (b"no\xffutf-8", b"line\nbreak"):
+        (tmp_path / os.fsdecode(name)).write_text("b")
+    storage.upload(tmp_path, "gs://left-out")
+    assert [each["name"] for each in api.get("/storage/v1/b/left-out/o").json()["items"]] == ["a"]
+    assert "Not uploaded from" in caplog.text
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_UPLOAD_FILES", 2), ("MAX_UPLOAD_BYTES", 2)])
+def test_a_folder_that_is_too_large_is_not_uploaded(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text("x")
+    monkeypatch.setattr(storage_module, limit, value)
+    with pytest.raises(OSError, match="upload a smaller folder"):
+        storage.upload(tmp_path, "gs://too-large")
+    assert not storage.has_bucket("too-large")
+
+
+# --- many clients ---
+
+
+def test_greedy_clients_leave_others_their_turn(
+    api: httpx.Client, client: google_storage.Client, storage: Storage
+) -> None:
+    """Each does the most expensive thing of its kind again and again, while another one reads and writes."""
+    bucket = client.create_bucket("greedy")
+    bucket.blob("large").upload_from_string(os.urandom(16 * CHUNK))
+    packed = bucket.blob("packed")
+    packed.content_encoding = "gzip"
+    packed.upload_from_string(gzip.compress(bytes(256 * CHUNK)))
+    folder = storage.data_dir / "cloudstorage" / bucket.name / "many"
+    folder.mkdir()
+    for number in range(2000):
+        (folder / str(number)).touch()
+    here, stop = f"/storage/v1/b/{bucket.name}/o", threading.Event()
+    sources = {"sourceObjects": [{"name": "large"}] * 32}
+    upload = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=uploaded"
+    greedy: list[Callable[[httpx.Client], object]] = [
+        lambda client: client.get(here),
+        lambda client: client.get(f"{here}?delimiter=0"),
+        lambda client: client.post(f"{here}/composed/compose", json=sources),
+        lambda client: client.post(f"{here}/large/rewriteTo/b/{bucket.name}/o/rewritten"),
+        lambda client: client.get(f"{here}/packed?alt=media", headers={"Accept-Encoding": "identity"}),
+        lambda client: client.get(f"{here}/large?alt=media"),
+        lambda client: client.post(upload, content=bytes(16 * CHUNK)),
+        lambda client: client.delete(f"/storage/v1/b/{bucket.name}"),
+    ]
+
+    def repeat(call: Callable[[httpx.Client], object]) -> None:
+        with httpx.Client(base_url=storage.url, timeout=patient(60)) as opened:
+            while not stop.is_set():
+                call(opened)
+
+    threads = [threading.Thread(target=repeat, args=(call,)) for call in greedy * 2]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(20):
+            api.post(upload.replace("uploaded", "mine"), content=b"%d" % number, timeout=patient(1)).raise_for_status()
+            assert api.get(f"{here}/mine?alt=media", timeout=patient(1)).content == b"%d" % number
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(patient(60))
