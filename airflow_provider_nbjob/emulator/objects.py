@@ -133,6 +133,7 @@ class Objects:
                 raise Conflict(f"The bucket {bucket} exists already.") from None
             created = time.time_ns() // 1000
             self._db.execute("REPLACE INTO buckets VALUES (?, ?)", (bucket, created))
+            self._db.execute("DELETE FROM objects WHERE bucket = ?", (bucket,))  # of one that was removed by hand
         return created
 
     def has_bucket(self, bucket: str) -> bool:

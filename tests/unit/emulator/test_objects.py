@@ -289,6 +289,15 @@ def test_a_bucket_is_deleted_only_if_it_is_empty(objects: Objects, tmp_path: Pat
     assert not folder.exists()
 
 
+def test_a_bucket_that_somebody_removed_takes_its_objects_along(objects: Objects, tmp_path: Path) -> None:
+    put(objects, "plain")
+    put(objects, "../hidden")
+    shutil.rmtree(tmp_path / "cloudstorage" / BUCKET)
+    assert not objects.has_bucket(BUCKET)
+    objects.create_bucket(BUCKET)
+    assert names(objects) == []
+
+
 # --- processes ---
 
 
