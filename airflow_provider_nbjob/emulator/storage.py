@@ -34,6 +34,7 @@ class Storage:
     :param data_dir: its folder ``cloudstorage`` holds the objects, see `Objects`
     :param token: what each request must carry
     :raises OSError: if the port is taken, or another emulator uses the data directory
+    :raises ValueError: if it is no token
     """
 
     def __init__(self, host: str, port: int, data_dir: Path, token: str) -> None:
@@ -41,7 +42,7 @@ class Storage:
         self._app = StorageApp(self._objects)
         try:
             self._server = HttpServer(self._app, host, port, token)
-        except OSError:
+        except (OSError, ValueError):
             self._app.close()
             self._objects.close()
             raise

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_nbjob.emulator import storage as storage_module
+from airflow_provider_nbjob.emulator import stored_object
 from airflow_provider_nbjob.emulator.storage import Storage
 from tests.support.patience import patient
 
@@ -175,6 +176,33 @@ def test_what_is_not_as_expected_is_not_replaced(api: httpx.Client, bucket: goog
         b"first",
         b"earlier",
     )
+
+
+def test_an_object_that_is_too_large_is_refused(
+    api: httpx.Client, bucket: google_storage.Bucket, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_object, "MAX_OBJECT_BYTES", CHUNK)
+    bucket.blob("half").upload_from_string(bytes(CHUNK))
+    content, upload = bytes(CHUNK + 1), f"/upload/storage/v1/b/{bucket.name}/o"
+    head = b'--b\r\nContent-Type: application/json\r\n\r\n{"name": "x"}\r\n--b\r\n\r\n'
+    kind = {"Content-Type": "multipart/related; boundary=b"}
+    answers = [
+        api.post(upload, params={"uploadType": "media", "name": "x"}, content=content),
+        api.post(upload, params={"uploadType": "multipart"}, content=head + content + b"\r\n--b--", headers=kind),
+        api.post(
+            upload,
+            params={"uploadType": "resumable", "name": "x"},
+            headers={"X-Upload-Content-Length": str(CHUNK + 1)},
+        ),
+        api.put(begin(api, bucket.name, "x"), content=content),
+        api.post(
+            f"/storage/v1/b/{bucket.name}/o/x/compose", json={"sourceObjects": [{"name": "half"}, {"name": "half"}]}
+        ),
+    ]
+    assert [answer.status_code for answer in answers] == [413] * 5
+    assert [blob.name for blob in bucket.list_blobs()] == ["half"]
+    left = storage.data_dir / "cloudstorage" / ".nbjob" / "uploads"
+    assert sum(path.stat().st_size for path in left.iterdir()) <= CHUNK
 
 
 def test_uploads_at_once_do_not_mix(bucket: google_storage.Bucket) -> None:
