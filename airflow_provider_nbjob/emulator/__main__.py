@@ -93,8 +93,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--token",
         type=token,
-        help=f"what clients must send; other users see it in the process list, so set {TOKEN_VARIABLE} rather"
-        " (default: one that is made at random and kept in the data directory)",
+        help=f"what clients must send; other users see it in the process list, so set {TOKEN_VARIABLE} rather;"
+        " without either, one is made at random and kept in the data directory",
     )
     add("--max-concurrent", type=positive, default=2, help="notebooks that run at once")
     add("--cleanup-delay", type=float, default=5.0, help="seconds between a job's end and that of its operation")

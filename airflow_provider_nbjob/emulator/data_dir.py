@@ -14,7 +14,7 @@ TOKEN_FILE = "token"  # noqa: S105
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that its owner alone may enter, or make one that exists so.
+    """Make a folder that its owner alone may enter, or make one that exists so, and what is directly in it.
 
     :raises OSError: if it belongs to another user, or cannot be made
     """
@@ -22,6 +22,9 @@ def make_private(folder: Path) -> None:
     if folder.stat().st_uid != os.geteuid():
         raise PermissionError(f"{folder} belongs to another user, who could read and change what is kept in it")
     folder.chmod(0o700)
+    for entry in os.scandir(folder):
+        if not entry.is_symlink():
+            os.chmod(entry.path, stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode) & 0o700)
 
 
 def make_private_file(path: Path) -> None:

@@ -37,10 +37,19 @@ def test_all_that_the_process_makes_is_its_users(tmp_path: Path) -> None:
 def test_a_directory_that_exists_is_closed_to_others(tmp_path: Path, mode: int) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    (data / "jobs.sqlite").touch(0o644)
-    data.chmod(mode)
-    (data / "jobs.sqlite").chmod(0o644)
+    (data / "dataform").mkdir()
+    for name in ("jobs.sqlite", "notes.txt"):
+        (data / name).touch()
+        (data / name).chmod(0o644)
+    (tmp_path / "outside").touch()
+    (tmp_path / "outside").chmod(0o644)
+    (data / "link").symlink_to(tmp_path / "outside")
+    for folder in (data / "dataform", data):
+        folder.chmod(mode)
     with Emulator(data):
+        assert stat.S_IMODE((tmp_path / "outside").stat().st_mode) == 0o644
+        for name in ("dataform", "notes.txt"):
+            assert stat.S_IMODE((data / name).stat().st_mode) & 0o077 == 0
         assert stat.S_IMODE(data.stat().st_mode) & 0o777 == 0o700
         assert stat.S_IMODE((data / "jobs.sqlite").stat().st_mode) == 0o600
 
