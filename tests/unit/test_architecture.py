@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "airflow_provider_nbjob"
 OURS = PACKAGE.name
-PURE = {"exceptions", "job", "notebook", "record", "spec"}
+PURE = {"exceptions", "job", "names", "notebook", "record", "spec"}
 
 # room: prefixes of modules that it must not import, wherever in a module the import stands
 FORBIDDEN = {
@@ -32,6 +32,7 @@ FORBIDDEN = {
     "stopping": ("google", "grpc", f"{OURS}.operators", f"{OURS}.triggers", f"{OURS}.emulator"),
     "failures": ("google", "grpc", f"{OURS}.hooks", f"{OURS}.emulator"),
     "lazy_hook": ("airflow", "google", "grpc", f"{OURS}.emulator"),
+    "masking": ("google", "grpc", OURS),
     "get_provider_info": ("airflow", "google", OURS),
     "links": ("google", "grpc", f"{OURS}.hooks", f"{OURS}.operators", f"{OURS}.emulator"),
     "operators": ("google", "grpc", f"{OURS}.emulator"),
