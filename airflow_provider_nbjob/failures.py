@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_nbjob.exceptions import NotebookExecutionJobError
+from airflow_provider_nbjob.exceptions import InvalidJob, NotebookExecutionJobError
 
 
 def never_retried(error: NotebookExecutionJobError) -> Exception:
@@ -14,3 +17,12 @@ def never_retried(error: NotebookExecutionJobError) -> Exception:
     unretried: Exception = failure(*error.args)
     vars(unretried).update(vars(error))  # the cell of a JobFailed, for one
     return unretried
+
+
+@contextmanager
+def bad_input_is_not_retried() -> Iterator[None]:
+    """Have `InvalidJob` end the task, whatever `retries` says."""
+    try:
+        yield
+    except InvalidJob as error:
+        raise never_retried(error) from error

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import (
     InvalidJob,
     JobCancelled,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_nbjob.notebook.executed import ExecutedCell
 
 CONSOLE = "https://console.cloud.google.com"
+JOB_ID_FORM = "1 to 63 lowercase letters, digits, hyphens and underscores, beginning and ending with a letter or digit"
 
 
 class JobState(str, Enum):
@@ -106,9 +108,12 @@ _TERMINAL = frozenset(
 class JobName:
     """A job's resource name, ``projects/{project}/locations/{location}/notebookExecutionJobs/{job_id}``.
 
+    Its parts go into hosts, URLs, filters and paths, so that there is none with parts that are not of their form.
+
     :param project: project id, or the project *number*, which is what the API returns
     :param location: region, such as ``us-central1``
     :param job_id: last part of the name
+    :raises InvalidJob: if a part is not of its form; the message names it
     """
 
     project: str
@@ -117,21 +122,28 @@ class JobName:
 
     _PATTERN = re.compile(
         r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/notebookExecutionJobs/(?P<job_id>[^/]+)"
+        r"(?:/operations/[-_A-Za-z0-9]{1,128})?"
     )
+
+    def __post_init__(self) -> None:
+        names.check_project(self.project)
+        names.check_location(self.location)
+        names.check("notebook_execution_job", self.job_id, names.JOB_ID, JOB_ID_FORM)
 
     @classmethod
     def parse(cls, name: str) -> JobName:
         """Read a resource name, or the name of an operation below it.
 
-        :raises InvalidJob: where it is neither
+        :raises InvalidJob: if it is neither
         """
-        match = cls._PATTERN.fullmatch(name.split("/operations/")[0])
+        match = cls._PATTERN.fullmatch(name) if isinstance(name, str) else None
+        form = "projects/{project}/locations/{location}/notebookExecutionJobs/{job_id}"
         if match is None:
-            raise InvalidJob(
-                f"name: {name!r} is not of the form"
-                " projects/{project}/locations/{location}/notebookExecutionJobs/{job_id}"
-            )
-        return cls(**match.groupdict())
+            raise InvalidJob(f"name: {names.shown(name)} is not of the form {form}")
+        try:
+            return cls(**match.groupdict())
+        except InvalidJob as error:
+            raise InvalidJob(f"name: {names.shown(name)} is not of the form {form}; {error}") from None
 
     def __str__(self) -> str:
         return f"{self.parent}/notebookExecutionJobs/{self.job_id}"
@@ -157,15 +169,29 @@ class JobName:
         return f"{gcs_output_uri.rstrip('/')}/{self.job_id}/"
 
 
-def bucket_and_path(gs_uri: str) -> tuple[str, str]:
-    """The two parts of ``gs://bucket/path``; the path is empty where there is none."""
-    bucket, _, path = gs_uri.removeprefix("gs://").partition("/")
-    return bucket, path
+def bucket_and_path(gs_uri: str, field: str = "uri") -> tuple[str, str]:
+    """Return the two parts of ``gs://bucket/path``; the path is empty if there is none.
+
+    :param field: how an error names the URI
+    :raises InvalidJob: if it is no such URI, or no bucket and no object can have such a name
+    """
+    scheme, _, rest = gs_uri.partition("://") if isinstance(gs_uri, str) else ("", "", "")
+    bucket, _, path = rest.partition("/")
+    if scheme != "gs" or not re.fullmatch(names.BUCKET, bucket):
+        raise InvalidJob(f"{field}: {names.shown(gs_uri)} is not of the form gs://bucket/path")
+    return bucket, names.check_object(path, field)
 
 
 def storage_console_url(gs_uri: str) -> str:
-    """The console's page of a ``gs://bucket/folder/`` or ``gs://bucket/object``."""
+    """Return the console's page of a ``gs://bucket/folder/`` or ``gs://bucket/object``.
+
+    It is the bucket's own if the path has a part ``.`` or ``..``, by which a browser would go to another page.
+
+    :raises InvalidJob: see `bucket_and_path`
+    """
     bucket, path = bucket_and_path(gs_uri)
+    if {".", ".."} & set(path.split("/")):
+        path = ""
     page = "browser/_details" if path and not path.endswith("/") else "browser"
     return f"{CONSOLE}/storage/{page}/{bucket}/{quote(path.rstrip('/'))}".rstrip("/")
 

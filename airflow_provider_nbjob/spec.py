@@ -15,7 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import InvalidJob
+from airflow_provider_nbjob.job import bucket_and_path
 from airflow_provider_nbjob.notebook.source import read_notebook
 
 DISPLAY_NAME_MAX = 128
@@ -26,17 +28,16 @@ SOURCES = ("gcs_notebook_source", "direct_notebook_source", "dataform_repository
 ENVIRONMENTS = ("notebook_runtime_template_resource_name", "custom_environment_spec")
 IDENTITIES = ("service_account", "execution_user")
 
-_LOCATION = re.compile(r"[a-z]+(?:-[a-z]+)+\d+")
+_RESOURCE = rf"projects/{names.PROJECT}/locations/(?P<location>{names.ANY_LOCATION})"
 _JOB_ID = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
-_BUCKET = r"gs://[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]"
-_GCS_OBJECT = re.compile(_BUCKET + r"/.*[^/]")
-_GCS_FOLDER = re.compile(_BUCKET + r"(?:/.*)?")
-_TEMPLATE = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)/notebookRuntimeTemplates/[^/]+")
+_BUCKET_MIN = 3
+_TEMPLATE = re.compile(rf"{_RESOURCE}/notebookRuntimeTemplates/{names.RESOURCE_ID}")
 _TEMPLATE_ID = re.compile(r"[a-z0-9](?:[-_a-z0-9]{0,126}[a-z0-9])?")
-_REPOSITORY = re.compile(r"projects/[^/]+/locations/[^/]+/repositories/[^/]+")
-_KMS_KEY = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
+_REPOSITORY = re.compile(rf"{_RESOURCE}/repositories/{names.RESOURCE_ID}")
+_KMS_KEY = re.compile(rf"{_RESOURCE}/keyRings/[-_A-Za-z0-9]{{1,63}}/cryptoKeys/[-_A-Za-z0-9]{{1,63}}")
+COMMIT_SHA = r"[0-9a-f]{7,64}"
 _EMAIL = re.compile(r"[^@\s/]+@[^@\s/]+\.[^@\s/]+")
-_SECONDS = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*s?\s*")
+_SECONDS = re.compile(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*s?\s*")
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,22 @@ def _exactly_one(group: tuple[str, ...], given: Collection[str], unknown: Collec
 def _matches(pattern: re.Pattern[str], form: str) -> Callable[[Any], Iterator[str]]:
     def rule(value: Any) -> Iterator[str]:
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            yield f"{value!r} is not of the form {form}"
+            yield f"{names.shown(value)} is not of the form {form}"
+
+    return rule
+
+
+def _stored(form: str, *, is_folder: bool) -> Callable[[Any], Iterator[str]]:
+    """A rule for the URI of an object, or of a bucket or a folder in one."""
+
+    def rule(value: Any) -> Iterator[str]:
+        try:
+            bucket, path = bucket_and_path(value)
+        except InvalidJob:
+            bucket, path = "", ""
+        is_object = bool(path) and not path.endswith("/")
+        if len(bucket) < _BUCKET_MIN or not (is_folder or is_object):
+            yield f"{names.shown(value)} is not of the form {form}"
 
     return rule
 
@@ -281,13 +297,13 @@ def _template(value: Any) -> Iterator[str]:
 
 
 _RULES: dict[str, Callable[[Any], Iterator[str]]] = {
-    "location": _matches(_LOCATION, "us-central1"),
+    "location": _matches(re.compile(names.LOCATION), "us-central1"),
     "display_name": _display_name,
     "gcs_notebook_source": _message(
         "uri",
         {
-            "uri": _matches(_GCS_OBJECT, "gs://bucket/notebook.ipynb"),
-            "generation": lambda value: _matches(re.compile(r"\d+"), "a number")(str(value)),
+            "uri": _stored("gs://bucket/notebook.ipynb", is_folder=False),
+            "generation": lambda value: _matches(re.compile(r"[0-9]{1,19}"), "a number")(str(value)),
         },
     ),
     "direct_notebook_source": _direct_notebook_source,
@@ -297,14 +313,14 @@ _RULES: dict[str, Callable[[Any], Iterator[str]]] = {
             "dataform_repository_resource_name": _matches(
                 _REPOSITORY, "projects/{project}/locations/{location}/repositories/{repository}"
             ),
-            "commit_sha": _matches(re.compile(r"[0-9a-f]{7,64}"), "a commit's SHA in hexadecimal"),
+            "commit_sha": _matches(re.compile(COMMIT_SHA), "a commit's SHA in hexadecimal"),
         },
     ),
     "notebook_runtime_template_resource_name": _template,
     "custom_environment_spec": _dict,
     "workbench_runtime": _dict,
-    "kernel_name": _matches(re.compile(r"[-._a-zA-Z0-9]+"), "a kernel's name, such as python3"),
-    "gcs_output_uri": _matches(_GCS_FOLDER, "gs://bucket or gs://bucket/folder"),
+    "kernel_name": _matches(re.compile(r"[-._a-zA-Z0-9]{1,128}"), "a kernel's name, such as python3"),
+    "gcs_output_uri": _stored("gs://bucket or gs://bucket/folder", is_folder=True),
     "service_account": _matches(_EMAIL, "name@project.iam.gserviceaccount.com"),
     "execution_user": _execution_user,
     "labels": _labels,

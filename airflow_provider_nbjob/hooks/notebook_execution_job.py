@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
 from google.longrunning.operations_pb2 import CancelOperationRequest, ListOperationsRequest
 
+from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import (
     TRANSIENT_CODES,
     ApiError,
@@ -37,7 +38,7 @@ from airflow_provider_nbjob.hooks.notebook_service import (
     NotebookServiceClient,
 )
 from airflow_provider_nbjob.hooks.requests import perform
-from airflow_provider_nbjob.job import JobName, JobResult, state_of
+from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult, state_of
 from airflow_provider_nbjob.record import JobSteps
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
 
@@ -63,9 +64,9 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
 
     :param gcp_conn_id: an Airflow connection of type `google_cloud_platform`
     :param impersonation_chain: service account, or chain of accounts, to impersonate
-    :param api_endpoint: host of the API, or ``http://host:port`` for plaintext without credentials. Default: the
-        connection's extra `api_endpoint`, then the variable ``NBJOB_EMULATOR_HOST`` (plaintext too), then
-        ``{location}-aiplatform.googleapis.com``
+    :param api_endpoint: host of the API, or ``http://host:port`` for plaintext without credentials; one that
+        ``[nbjob] allowed_api_endpoints`` allows. Default: the connection's extra `api_endpoint`, then the variable
+        ``NBJOB_EMULATOR_HOST`` (plaintext too), then Google's own host of the location
     """
 
     def __init__(
@@ -81,7 +82,10 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
     # --- where ---------------------------------------------------------------------------------------------
 
     def get_endpoint(self, location: str) -> Endpoint:
-        """Where requests for `location` go."""
+        """Return where requests for `location` go.
+
+        :raises InvalidJob: if the location is malformed, or the endpoint is not allowed
+        """
         return resolve_endpoint(location, self.api_endpoint or self._get_field("api_endpoint"))
 
     def get_conn(self, location: str) -> NotebookServiceClient:
@@ -89,27 +93,48 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         return notebook_service_client(self, self.get_endpoint(location))
 
     def get_project_id(self, project_id: str | None, location: str) -> str:
-        """The given project, or the connection's.
+        """Return the given project, or the connection's.
 
-        :raises InvalidJob: where there is neither
+        :raises InvalidJob: if there is neither, or it is malformed
         """
         project = project_id or self._get_field("project")
         if not project and not self.get_endpoint(location).is_plaintext:
             project = self.project_id
         if not project or project == PROVIDE_PROJECT_ID:
             raise InvalidJob(f"project_id: not given, and connection {self.gcp_conn_id!r} names no project")
-        return str(project)
+        return names.check_project(str(project))
+
+    def get_credentials_and_project_id(self) -> tuple[Any, str | None]:
+        """Return the connection's credentials and project; see `GoogleBaseHook`.
+
+        :raises InvalidJob: if an account of the impersonation chain, which stands in a URL, is malformed
+        """
+        chain = self.impersonation_chain or self._get_field("impersonation_chain") or ()
+        for account in chain.split(",") if isinstance(chain, str) else chain:
+            names.check(
+                "impersonation_chain", account.strip(" "), names.ACCOUNT, "name@project.iam.gserviceaccount.com"
+            )
+        credentials_and_project: tuple[Any, str | None] = super().get_credentials_and_project_id()
+        return credentials_and_project
 
     def get_job_name(self, name: str, location: str | None = None, project_id: str | None = None) -> JobName:
-        """The job's name from a resource name, or from a bare id with its location.
+        """Return the job's name from a resource name, or from a bare id with its location.
 
-        :raises InvalidJob: where the name is malformed, or the location of a bare id is missing
+        :raises InvalidJob: if the name is malformed, or the location of a bare id is missing
         """
-        if "/" in name:
+        if "/" in str(name):
             return JobName.parse(name)
         if not location:
-            raise InvalidJob(f"location: required with the bare job id {name!r}")
+            raise InvalidJob(f"location: required with the bare job id {names.shown(name)}")
         return JobName(self.get_project_id(project_id, location), location, name)
+
+    def get_parent(self, project_id: str | None, location: str) -> str:
+        """Return ``projects/{project}/locations/{location}``.
+
+        :raises InvalidJob: if a part is malformed, or there is no project
+        """
+        names.check_location(location)
+        return f"projects/{self.get_project_id(project_id, location)}/locations/{location}"
 
     # --- requests ------------------------------------------------------------------------------------------
 
@@ -130,12 +155,13 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         :param notebook_execution_job_id: id of the job; default: the one of the spec, else the API mints one
         :raises ApiError: code ALREADY_EXISTS where a job of this id was there before
         """
-        project = self.get_project_id(project_id, location)
         if isinstance(job, NotebookExecutionJobSpec):
             job.validate()
             notebook_execution_job_id = notebook_execution_job_id or job.notebook_execution_job_id
-            job = job.to_api(project)
-        parent = f"projects/{project}/locations/{location}"
+            job = job.to_api(self.get_project_id(project_id, location))
+        parent = self.get_parent(project_id, location)
+        if notebook_execution_job_id:
+            names.check("notebook_execution_job_id", notebook_execution_job_id, names.JOB_ID, JOB_ID_FORM)
         request = CreateNotebookExecutionJobRequest(
             parent=parent,
             notebook_execution_job=_message(job),
@@ -211,7 +237,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         :param retry: false: raise a transient error at once
         """
         request = ListNotebookExecutionJobsRequest(
-            parent=f"projects/{self.get_project_id(project_id, location)}/locations/{location}",
+            parent=self.get_parent(project_id, location),
             filter=filter or "",
             order_by=order_by or "",
             page_size=min(page_size, PAGE_SIZE_MAX),
@@ -235,7 +261,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         :return: a (name, state, time of the change in POSIX seconds) for each job, and the token of the next page
         """
         request = ListNotebookExecutionJobsRequest(
-            parent=f"projects/{self.get_project_id(project_id, location)}/locations/{location}",
+            parent=self.get_parent(project_id, location),
             order_by="update_time desc",
             page_size=PAGE_SIZE_MAX,
             page_token=page_token,
@@ -308,12 +334,13 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
     def find_scheduled_job(
         self, *, schedule: str, created_after: float, location: str, project_id: str | None = None
     ) -> NotebookExecutionJob | None:
-        """The newest job that a schedule launched at or after a time, or `None`; a transient error is raised at once.
+        """Return the newest job that a schedule launched at or after a time, or `None`; one attempt.
 
         :param schedule: resource name or bare id of the schedule
         :param created_after: POSIX seconds
+        :raises InvalidJob: if the schedule is malformed, or in another location
         """
-        schedule_id = schedule.rpartition("/")[2]
+        schedule_id = _schedule_id(schedule, location)
         for job in self.list_notebook_execution_jobs(
             location=location,
             project_id=project_id,
@@ -343,7 +370,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
                 job.location,
                 not_found=JobLost,
             ).operations
-            for operation in [o for o in operations if not o.done]:
+            for operation in [o for o in operations if not o.done and _is_of(o.name, job)]:
                 request = CancelOperationRequest(name=operation.name)
                 self._request(
                     lambda api, request=request: api.cancel_operation(request, **ATTEMPT),  # type: ignore[misc]
@@ -394,6 +421,28 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             not_found=not_found,
             renew=lambda: notebook_service_client.forget(self, endpoint),
         )
+
+
+def _is_of(operation: str, job: JobName) -> bool:
+    """Return whether an operation is the job's own; its name may have the project's number for its id."""
+    try:
+        return JobName.parse(operation).job_id == job.job_id
+    except InvalidJob:
+        return False
+
+
+def _schedule_id(schedule: str, location: str) -> str:
+    """Return the id of a schedule from its resource name, or the bare id that it is.
+
+    :raises InvalidJob: if it is neither, or in another location
+    """
+    form = "projects/{project}/locations/{location}/schedules/{schedule}, or the bare id"
+    pattern = rf"(?:projects/{names.PROJECT}/locations/{names.LOCATION}/schedules/)?{names.RESOURCE_ID}"
+    names.check("schedule", schedule, pattern, form)
+    prefix, _, schedule_id = schedule.rpartition("/")
+    if prefix and prefix.split("/")[3] != location:
+        raise InvalidJob(f"schedule: {schedule!r} is not in the location {location!r}")
+    return schedule_id
 
 
 def _message(job: Mapping[str, Any] | NotebookExecutionJob) -> NotebookExecutionJob:

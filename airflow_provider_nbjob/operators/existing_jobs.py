@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.exceptions import InvalidJob, JobLost
-from airflow_provider_nbjob.failures import never_retried
+from airflow_provider_nbjob.failures import bad_input_is_not_retried
 from airflow_provider_nbjob.job import JobResult
 from airflow_provider_nbjob.operators.base import JobOperator
 
@@ -31,10 +31,11 @@ class GetNotebookExecutionJobOperator(JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the job."""
-        job = self.hook.get_notebook_execution_job(
-            name=self.notebook_execution_job, location=self.location, project_id=self.project_id
-        )
-        return self.hook.get_result(job).to_xcom()
+        with bad_input_is_not_retried():
+            job = self.hook.get_notebook_execution_job(
+                name=self.notebook_execution_job, location=self.location, project_id=self.project_id
+            )
+            return self.hook.get_result(job).to_xcom()
 
 
 class ListNotebookExecutionJobsOperator(JobOperator):
@@ -63,16 +64,17 @@ class ListNotebookExecutionJobsOperator(JobOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List the jobs."""
-        if not self.location:
-            raise never_retried(InvalidJob("location: required, but not given"))
-        jobs = self.hook.list_notebook_execution_jobs(
-            location=self.location,
-            project_id=self.project_id,
-            filter=self.filter,
-            order_by=self.order_by,
-            page_size=self.max_results,
-        )
-        return [JobResult.from_job(job).to_xcom() for job in islice(jobs, self.max_results)]
+        with bad_input_is_not_retried():
+            if not self.location:
+                raise InvalidJob("location: required, but not given")
+            jobs = self.hook.list_notebook_execution_jobs(
+                location=self.location,
+                project_id=self.project_id,
+                filter=self.filter,
+                order_by=self.order_by,
+                page_size=self.max_results,
+            )
+            return [JobResult.from_job(job).to_xcom() for job in islice(jobs, self.max_results)]
 
 
 class DeleteNotebookExecutionJobOperator(JobOperator):
@@ -92,9 +94,10 @@ class DeleteNotebookExecutionJobOperator(JobOperator):
     def execute(self, context: Context) -> None:
         """Delete the job."""
         try:
-            self.hook.delete_notebook_execution_job(
-                name=self.notebook_execution_job, location=self.location, project_id=self.project_id
-            )
+            with bad_input_is_not_retried():
+                self.hook.delete_notebook_execution_job(
+                    name=self.notebook_execution_job, location=self.location, project_id=self.project_id
+                )
         except JobLost:
             if not self.ignore_if_missing:
                 raise

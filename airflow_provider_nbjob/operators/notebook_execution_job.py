@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
+from airflow_provider_nbjob import names
 from airflow_provider_nbjob.adoption import EarlierTries
 from airflow_provider_nbjob.exceptions import (
     ApiError,
@@ -248,10 +249,20 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         if self.display_name is None:
             unknown.add("display_name")
         problems = spec.problems(unknown=unknown, reading=False)  # parsing a DAG reads no files
+        problems += self._problems_of_project()
         if not is_templated(self.parameters):
             problems += self._problems_of_parameters()
         if problems:
             raise InvalidJob(problems)
+
+    def _problems_of_project(self) -> list[str]:
+        if self.project_id is None or is_templated(self.project_id):
+            return []
+        try:
+            names.check_project(str(self.project_id))
+        except InvalidJob as error:
+            return error.problems
+        return []
 
     def _problems_of_parameters(self) -> list[str]:
         if self.parameters is None:
@@ -314,7 +325,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             ),
             job_timeout=self._job_timeout,
         )
-        if problems := spec.problems() + self._problems_of_parameters():
+        if problems := spec.problems() + self._problems_of_project() + self._problems_of_parameters():
             raise InvalidJob(problems)
         spec = resolve_source(self.hook, spec, self.parameters, self.log)
         project = self.hook.get_project_id(self.project_id, spec.location)

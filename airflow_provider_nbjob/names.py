@@ -1,0 +1,87 @@
+"""What names of Google Cloud may consist of: checked before they are put into a host, a URL, a filter or a path.
+
+The values come from DAGs, from `dag_run.conf` through templates, from XComs and from answers of the API. Every pattern
+is ASCII, names its bounds, and is to be matched whole (`fullmatch`). Pure: knows neither Airflow nor Google.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+
+from airflow_provider_nbjob.exceptions import InvalidJob
+
+# A project's id, legacy domain-scoped id (`example.com:project`) or number: the pattern of the parameter `project` in
+# the discovery document of Google's Compute API, revision 20261106, with a bound on the number of labels.
+PROJECT = (
+    r"(?:(?:[-a-z0-9]{1,63}\.){0,10}[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?:)?"
+    r"(?:[0-9]{1,19}|[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)"
+)
+# A region. Notebook jobs are regional: neither `global` nor a zone nor a multi-region has them. The bound lets
+# "{location}-aiplatform" be a label of DNS.
+LOCATION = r"(?=[-a-z0-9]{1,50}(?![-a-z0-9]))[a-z]+(?:-[a-z]+)+[0-9]+"
+# The location of what a job refers to, such as a key, which may be elsewhere than in a region.
+ANY_LOCATION = r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"
+# RFC 1035 or digits, as the API mints them; underscores are in a public Terraform configuration.
+JOB_ID = r"[a-z0-9](?:[-_a-z0-9]{0,61}[a-z0-9])?"
+# The last part of the name of a schedule, a repository or a template, whose ids Google does not document alike.
+RESOURCE_ID = r"[A-Za-z0-9][-_.A-Za-z0-9]{0,127}"
+# A service account, by email or by its unique number.
+ACCOUNT = r"[A-Za-z0-9][-._A-Za-z0-9]{0,127}@[A-Za-z0-9][-.A-Za-z0-9]{0,252}|[0-9]{1,30}"
+BUCKET = r"(?!.*\.\.)[a-z0-9](?:[-_.a-z0-9]{0,220}[a-z0-9])?"
+
+OBJECT_MAX = 1024  # bytes of an object's name in UTF-8
+SHOWN_MAX = 200  # characters of a refused value in a message
+
+_CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def shown(value: object) -> str:
+    """Return a value as an error quotes it, cut if it is long."""
+    text = repr(value[: SHOWN_MAX + 1]) if isinstance(value, str) else reprlib.repr(value)
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
+
+
+def check(field: str, value: object, pattern: str, form: str) -> str:
+    """Return a value that matches a pattern of this module whole.
+
+    :param field: how the error names the value
+    :param form: the rule for a person, such as ``a region, such as us-central1``
+    :raises InvalidJob: otherwise, or if it is no text; the message has field, value and rule
+    """
+    if isinstance(value, str) and re.fullmatch(pattern, value):
+        return value
+    raise InvalidJob(f"{field}: {shown(value)} is not of the form {form}")
+
+
+def check_project(value: object, field: str = "project_id") -> str:
+    """Return a project's id or number; see `check`."""
+    return check(field, value, PROJECT, "my-project, example.com:my-project or a project's number")
+
+
+def check_location(value: object, field: str = "location") -> str:
+    """Return the name of a region; see `check`."""
+    return check(field, value, LOCATION, "us-central1")
+
+
+def check_object(value: str, field: str) -> str:
+    """Return the name of an object or of a folder in Cloud Storage; an empty one is the whole bucket.
+
+    Names that URLs do not carry unchanged are refused: those with control characters, those that are no UTF-8, and
+    ``.`` and ``..``, which HTTP clients resolve. Slashes are escaped in the URLs of the API, so that these two may be
+    parts of a name.
+
+    :raises InvalidJob: if it is none
+    """
+    problem = None
+    if _CONTROL.search(value):
+        problem = "has control characters"
+    elif value in (".", ".."):
+        problem = "is a part of a path that URLs do not carry"
+    elif any("\ud800" <= character <= "\udfff" for character in value):
+        problem = "is no UTF-8"
+    elif len(value.encode()) > OBJECT_MAX:
+        problem = f"has more than {OBJECT_MAX} bytes"
+    if problem:
+        raise InvalidJob(f"{field}: the object name {shown(value)} {problem}")
+    return value
