@@ -65,6 +65,21 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "4000000",
                     },
+                    "allowed_api_endpoints": {
+                        "description": (
+                            "Hosts that the argument or the connection's extra `api_endpoint` may name, separated by"
+                            " commas, without ports: credentials are sent to these. `*.example.com` stands for every"
+                            " host below example.com, `localhost` for all loopback addresses too. Plaintext"
+                            " (`http://`, without credentials) goes only to loopback addresses and to hosts that are"
+                            " listed without an asterisk. Empty: no host may be named. Always allowed are Google's"
+                            " regional host of a job's location, the domain of GOOGLE_CLOUD_UNIVERSE_DOMAIN, and, in"
+                            " plaintext, NBJOB_EMULATOR_HOST."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "*.googleapis.com, api.example.com",
+                        "default": "*.googleapis.com, localhost",
+                    },
                 },
             },
         },

@@ -264,6 +264,7 @@ def test_a_changed_connection_gets_a_client_of_its_own(hook, monkeypatch):
 
 
 def test_where_requests_go(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__NBJOB__ALLOWED_API_ENDPOINTS", "api.example.com, localhost")
     monkeypatch.delenv("NBJOB_EMULATOR_HOST", raising=False)
     monkeypatch.delenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", raising=False)
     assert str(resolve_endpoint("us-west1", None)) == "us-west1-aiplatform.googleapis.com"

@@ -1,0 +1,83 @@
+"""Keep API clients for the life of a process.
+
+Making a client costs a credentials look-up, a TLS handshake and a channel, so those that agree in connection,
+impersonation chain and endpoint share one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
+
+T = TypeVar("T")
+
+CLIENTS_MAX = 64  # of one kind; the one that was not used for the longest is given up
+
+# Google's clients read these when they are made.
+_VARIABLES = ("STORAGE_EMULATOR_HOST", "GOOGLE_CLOUD_UNIVERSE_DOMAIN")
+
+
+@dataclass
+class _Kept(Generic[T]):
+    """A client, and the connection that it was made with.
+
+    :param lock: held while the client is made, which may take a minute: only who wants the same one waits. A signal
+        handler may stop a job in the midst of that, in the same thread
+    """
+
+    lock: threading.RLock = field(default_factory=threading.RLock)  # type: ignore[valid-type]
+    extras: dict[str, Any] | None = None
+    client: T | None = None
+
+
+class PerProcess(Generic[T]):
+    """A function that makes a client for a hook, and returns the same one for the same connection.
+
+    A connection that was changed, and a process that was forked, gets a new one.
+
+    :param make: makes a client for a hook and further arguments, by which clients are told apart too
+    """
+
+    def __init__(self, make: Callable[..., T]) -> None:
+        self._make = make
+        self._kept: OrderedDict[tuple[Any, ...], _Kept[T]] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __call__(self, hook: GoogleBaseHook, *args: Any) -> T:
+        """Return the client for a hook's connection, making it if there is none."""
+        key = self._key(hook, *args)
+        with self._lock:
+            kept = self._kept.setdefault(key, _Kept())
+            self._kept.move_to_end(key)
+            while len(self._kept) > CLIENTS_MAX:
+                self._kept.popitem(last=False)
+        with kept.lock:
+            if kept.client is None or kept.extras != hook.extras:
+                kept.client, kept.extras = self._make(hook, *args), dict(hook.extras)
+            return kept.client
+
+    def forget(self, hook: GoogleBaseHook, *args: Any) -> None:
+        """Have the next call make a new one, with new credentials."""
+        hook._cached_credentials = None
+        with self._lock:
+            self._kept.pop(self._key(hook, *args), None)
+
+    @staticmethod
+    def _key(hook: GoogleBaseHook, *args: Any) -> tuple[Any, ...]:
+        chain = hook.impersonation_chain or hook._get_field("impersonation_chain") or ()
+        accounts = chain.split(",") if isinstance(chain, str) else chain
+        return (
+            os.getpid(),
+            hook.gcp_conn_id,
+            tuple(account.strip() for account in accounts),
+            getattr(hook, "quota_project_id", None),  # of later versions of the Google provider
+            *(os.environ.get(name) for name in _VARIABLES),
+            *args,
+        )
