@@ -14,12 +14,23 @@ TRANSIENT_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RE
 
 
 class NotebookExecutionJobError(Exception):
-    """Base of all errors of this provider."""
+    """Base of all errors of this provider.
+
+    `public_message` is what may be shown to those who may not read the task's log: a text that names no file, account
+    or address of the machine that could not do something. If it is None, the error's own text is such a one.
+    """
+
+    public_message: str | None = None
 
     @property
     def is_transient(self) -> bool:
         """Whether the same request may succeed later."""
         return False
+
+    @property
+    def public(self) -> str:
+        """The error as it may be shown to those who may not read the task's log."""
+        return self.public_message or str(self)
 
 
 class ApiError(NotebookExecutionJobError):
@@ -33,13 +44,24 @@ class ApiError(NotebookExecutionJobError):
         super().__init__(message)
         self.code = code
 
-    def __reduce__(self) -> tuple[type[ApiError], tuple[str, str]]:
-        return type(self), (str(self), self.code)
+    def __reduce__(self) -> tuple[type[ApiError], tuple[str, str], dict[str, str | None]]:
+        return type(self), (str(self), self.code), {"public_message": self.public_message}
 
     @property
     def is_transient(self) -> bool:
         """Whether the same request may succeed later."""
         return self.code in TRANSIENT_CODES
+
+
+class CredentialsUnavailable(ApiError):
+    """There are no credentials that can be used, until somebody mends the connection, its key or the account.
+
+    :param message: what was asked for, and what is wrong with the credentials
+    """
+
+    def __init__(self, message: str, code: str = "UNAUTHENTICATED") -> None:
+        super().__init__(message, code)
+        self.public_message = "The connection has no credentials that can be used; the log says why."
 
 
 class InvalidJob(NotebookExecutionJobError):

@@ -15,7 +15,7 @@ class Weather:
     ::
 
         with weather:
-            job = hook.get_notebook_execution_job(name=name, retry=False)
+            job = hook.get_notebook_execution_job(name=name, retry=False, renew=True)
 
     `failures` is the length of the streak that lasts.
 

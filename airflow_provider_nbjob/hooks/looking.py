@@ -45,7 +45,7 @@ def looks_at_job(
     while True:
         job = None
         with weather:
-            job = hook.get_notebook_execution_job(name=name, retry=False)
+            job = hook.get_notebook_execution_job(name=name, retry=False, renew=True)
         if job:
             if state != (state := state_of(job)):
                 hook.log.info("Notebook job %s is %s", JobName.parse(name).job_id, state.description)

@@ -37,7 +37,7 @@ from airflow_provider_nbjob.hooks.notebook_service import (
     NotebookExecutionJob,
     NotebookServiceClient,
 )
-from airflow_provider_nbjob.hooks.requests import perform
+from airflow_provider_nbjob.hooks.requests import credentials_error, perform
 from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult, state_of
 from airflow_provider_nbjob.record import JobSteps
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
@@ -58,9 +58,11 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
     """Create, watch and stop `NotebookExecutionJob`s, and find what they wrote.
 
     Transient errors (see `exceptions.TRANSIENT_CODES`) are retried with exponential back-off and jitter for up
-    to 60 s; an expired token, or a call that hung for 30 s, gets a new client. All methods take `project_id`
-    (default: the connection's) and `location` (a region), and raise `InvalidJob` for INVALID_ARGUMENT, `JobLost`
-    for the NOT_FOUND of a job, and `ApiError` for all else.
+    to 60 s; a call that hung for 30 s gets a new client. An answer UNAUTHENTICATED is asked for once more with new
+    credentials, as a token may have expired. All methods take `project_id` (default: the connection's) and
+    `location` (a region), and raise `InvalidJob` for INVALID_ARGUMENT and for malformed names, `JobLost` for the
+    NOT_FOUND of a job, `CredentialsUnavailable` at once if there are no credentials that can be used, and
+    `ApiError` for all else.
 
     :param gcp_conn_id: an Airflow connection of type `google_cloud_platform`
     :param impersonation_chain: service account, or chain of accounts, to impersonate
@@ -108,13 +110,17 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         """Return the connection's credentials and project; see `GoogleBaseHook`.
 
         :raises InvalidJob: if an account of the impersonation chain, which stands in a URL, is malformed
+        :raises ApiError: if there are none that can be used: `CredentialsUnavailable`, or a transient one
         """
         chain = self.impersonation_chain or self._get_field("impersonation_chain") or ()
         for account in chain.split(",") if isinstance(chain, str) else chain:
             names.check(
                 "impersonation_chain", account.strip(" "), names.ACCOUNT, "name@project.iam.gserviceaccount.com"
             )
-        credentials_and_project: tuple[Any, str | None] = super().get_credentials_and_project_id()
+        try:
+            credentials_and_project: tuple[Any, str | None] = super().get_credentials_and_project_id()
+        except Exception as error:  # of google.auth, of a key file that is missing or none, of a faulty connection
+            raise credentials_error(error, f"connection {self.gcp_conn_id!r}") from error
         return credentials_and_project
 
     def get_job_name(self, name: str, location: str | None = None, project_id: str | None = None) -> JobName:
@@ -199,12 +205,15 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         project_id: str | None = None,
         view: str = "BASIC",
         retry: bool = True,
+        renew: bool | None = None,
     ) -> NotebookExecutionJob:
         """Read a job.
 
         :param name: resource name, or bare id with `location`
         :param view: ``"BASIC"`` leaves out the content of a direct notebook source, ``"FULL"`` has all
-        :param retry: false: raise a transient error at once; who polls asks again anyway
+        :param retry: false: one attempt
+        :param renew: whether to ask once more with new credentials after UNAUTHENTICATED, as who polls does. Default:
+            `retry`
         :raises JobLost: where there is no such job
         """
         job = self.get_job_name(name, location, project_id)
@@ -214,6 +223,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             f"get of {job}",
             job.location,
             codes=TRANSIENT_CODES if retry else (),
+            renews=retry if renew is None else renew,
             not_found=JobLost,
         )
 
@@ -227,6 +237,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         page_size: int = PAGE_SIZE_MAX,
         view: str = "BASIC",
         retry: bool = True,
+        renew: bool | None = None,
     ) -> Iterator[NotebookExecutionJob]:
         """Iterate over the jobs of a location, fetching a page when it is reached.
 
@@ -234,7 +245,8 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             time
         :param order_by: such as ``"update_time desc"``; the fields are display_name, create_time, update_time
         :param page_size: jobs a request, at most 100
-        :param retry: false: raise a transient error at once
+        :param retry: false: one attempt a page
+        :param renew: see `get_notebook_execution_job`
         """
         request = ListNotebookExecutionJobsRequest(
             parent=self.get_parent(project_id, location),
@@ -244,7 +256,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             view=_view(view),
         )
         while True:
-            page = self._list_page(request, location, retry=retry)
+            page = self._list_page(request, location, retry=retry, renew=retry if renew is None else renew)
             yield from page.notebook_execution_jobs
             if not page.next_page_token:
                 return
@@ -253,7 +265,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
     def list_changes(
         self, *, location: str, project_id: str | None = None, page_token: str = ""
     ) -> tuple[list[tuple[str, str, float]], str]:
-        """A page of the jobs of a location, the one that changed last first; a transient error is raised at once.
+        """Return a page of the jobs of a location, the one that changed last first; one attempt.
 
         Reads the plain protobuf messages: wrapping each in proto-plus would be most of what a sweep costs.
 
@@ -267,7 +279,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             page_token=page_token,
             view=_view("BASIC"),
         )
-        page = self._list_page(request, location, retry=False)
+        page = self._list_page(request, location, retry=False, renew=True)
         return [
             (job.name, _state_name(job), job.update_time.seconds + job.update_time.nanos / 1e9)
             for job in type(page).pb(page).notebook_execution_jobs
@@ -348,6 +360,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             order_by="create_time desc",
             page_size=10,
             retry=False,
+            renew=True,
         ):
             if job.schedule_resource_name.rpartition("/")[2] == schedule_id:
                 return job if job.create_time.timestamp() >= created_after else None
@@ -382,12 +395,13 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             return False
         return True
 
-    def _list_page(self, request: ListNotebookExecutionJobsRequest, location: str, *, retry: bool) -> Any:
+    def _list_page(self, request: ListNotebookExecutionJobsRequest, location: str, *, retry: bool, renew: bool) -> Any:
         pager = self._request(
             lambda api: api.list_notebook_execution_jobs(request, **ATTEMPT),
             f"list of jobs in {request.parent}",
             location,
             codes=TRANSIENT_CODES if retry else (),
+            renews=renew,
         )
         return next(iter(pager.pages))
 
@@ -406,9 +420,10 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         location: str,
         *,
         codes: Collection[str] = TRANSIENT_CODES,
+        renews: bool = True,
         not_found: type[NotebookExecutionJobError] | None = None,
     ) -> T:
-        """Perform one request, again after errors of `codes`; an expired token gets a new client.
+        """Perform one request, again after errors of `codes`; see `perform`.
 
         :param call: one attempt, with the client to make it with
         """
@@ -420,6 +435,8 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             codes=codes,
             not_found=not_found,
             renew=lambda: notebook_service_client.forget(self, endpoint),
+            renews=renews,
+            credentials=None if endpoint.is_plaintext else self.get_credentials,
         )
 
 

@@ -170,6 +170,7 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
                 location=self.location,
                 project_id=self.project_id,
                 retry=False,
+                renew=True,
             )
         return self.hook.find_scheduled_job(
             schedule=self.schedule,

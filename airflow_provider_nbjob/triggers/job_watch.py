@@ -219,7 +219,7 @@ class JobWatch:
         return Page([Seen(name.rpartition("/")[2], JobState(state), changed) for name, state, changed in rows], token)
 
     def _read(self, job_id: str) -> Seen:
-        job = self._hook.get_notebook_execution_job(name=self._name(job_id), retry=False)
+        job = self._hook.get_notebook_execution_job(name=self._name(job_id), retry=False, renew=True)
         return Seen(job_id, state_of(job), job.update_time.timestamp())
 
     def _name(self, job_id: str) -> str:

@@ -124,9 +124,7 @@ def test_a_create_without_an_id_is_not_sent_again_when_it_may_have_been_performe
     hook.cancel_notebook_execution_job(name=orphan["name"])
 
 
-@pytest.mark.parametrize(
-    "code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "ABORTED", "UNAUTHENTICATED"]
-)
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "ABORTED"])
 def test_transient_errors_are_retried(hook, service, code, capsys):
     name = create_sleeping(hook)
     service.fault(GET, code, times=2)
@@ -135,6 +133,16 @@ def test_transient_errors_are_retried(hook, service, code, capsys):
     log = capsys.readouterr().out
     assert log.count("trying again") == 1
     assert "succeeded at attempt 3" in log
+
+
+def test_expired_credentials_are_renewed_once(hook, service):
+    name = create_sleeping(hook)
+    service.fault(GET, "UNAUTHENTICATED", times=1)
+    assert hook.get_notebook_execution_job(name=name).name == name
+    service.fault(GET, "UNAUTHENTICATED")
+    with pytest.raises(ApiError, match="UNAUTHENTICATED"):
+        hook.get_notebook_execution_job(name=name)
+    assert service.calls()[GET] == 4
 
 
 @pytest.mark.parametrize(
