@@ -28,6 +28,9 @@ JOB_ID = r"[a-z0-9](?:[-_a-z0-9]{0,61}[a-z0-9])?"
 RESOURCE_ID = r"[A-Za-z0-9][-_.A-Za-z0-9]{0,127}"
 # A service account, by email or by its unique number.
 ACCOUNT = r"[A-Za-z0-9][-._A-Za-z0-9]{0,127}@[A-Za-z0-9][-.A-Za-z0-9]{0,252}|[0-9]{1,30}"
+# A Dataform repository, and a commit of one.
+REPOSITORY = rf"projects/{PROJECT}/locations/(?P<location>{ANY_LOCATION})/repositories/{RESOURCE_ID}"
+COMMIT_SHA = r"[0-9a-f]{7,64}"
 BUCKET = r"(?!.*\.\.)[a-z0-9](?:[-_.a-z0-9]{0,220}[a-z0-9])?"
 
 OBJECT_MAX = 1024  # bytes of an object's name in UTF-8

@@ -33,9 +33,7 @@ _JOB_ID = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _BUCKET_MIN = 3
 _TEMPLATE = re.compile(rf"{_RESOURCE}/notebookRuntimeTemplates/{names.RESOURCE_ID}")
 _TEMPLATE_ID = re.compile(r"[a-z0-9](?:[-_a-z0-9]{0,126}[a-z0-9])?")
-_REPOSITORY = re.compile(rf"{_RESOURCE}/repositories/{names.RESOURCE_ID}")
 _KMS_KEY = re.compile(rf"{_RESOURCE}/keyRings/[-_A-Za-z0-9]{{1,63}}/cryptoKeys/[-_A-Za-z0-9]{{1,63}}")
-COMMIT_SHA = r"[0-9a-f]{7,64}"
 _EMAIL = re.compile(r"[^@\s/]+@[^@\s/]+\.[^@\s/]+")
 _SECONDS = re.compile(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*s?\s*")
 
@@ -311,9 +309,9 @@ _RULES: dict[str, Callable[[Any], Iterator[str]]] = {
         "dataform_repository_resource_name",
         {
             "dataform_repository_resource_name": _matches(
-                _REPOSITORY, "projects/{project}/locations/{location}/repositories/{repository}"
+                re.compile(names.REPOSITORY), "projects/{project}/locations/{location}/repositories/{repository}"
             ),
-            "commit_sha": _matches(re.compile(COMMIT_SHA), "a commit's SHA in hexadecimal"),
+            "commit_sha": _matches(re.compile(names.COMMIT_SHA), "a commit's SHA in hexadecimal"),
         },
     ),
     "notebook_runtime_template_resource_name": _template,

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import conf
-from google.api_core.exceptions import NotFound
+from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.auth.exceptions import GoogleAuthError
 
-from airflow_provider_nbjob.exceptions import TRANSIENT_CODES, InvalidJob, NotebookExecutionJobError, NotebookUnreadable
+from airflow_provider_nbjob import names
+from airflow_provider_nbjob.exceptions import (
+    TRANSIENT_CODES,
+    ApiError,
+    InvalidJob,
+    NotebookExecutionJobError,
+    NotebookUnreadable,
+)
 from airflow_provider_nbjob.hooks.clients import dataform_client, storage_client
-from airflow_provider_nbjob.hooks.requests import perform
+from airflow_provider_nbjob.hooks.requests import credentials_error, perform
 from airflow_provider_nbjob.job import JobName, bucket_and_path
-from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES
+from airflow_provider_nbjob.masking import redact
+from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, SOURCE_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
+from airflow_provider_nbjob.notebook.source import unpacked
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_service import NotebookExecutionJob
@@ -22,6 +35,10 @@ DIRECT_CONTENT_MAX = 4_000_000
 DIRECT_NAME = "content.ipynb"  # what the API calls the notebook of a direct or Dataform source
 CHUNK = 8 * 2**20  # bytes that are fetched at once of an executed notebook
 ONCE: dict[str, Any] = {"timeout": 8.0, "retry": None}  # a request for somebody who does not wait, and may ask again
+ONCE_SECONDS = 30.0  # that the whole content may take for such a one
+STORED_MAX_BYTES = 32 * 2**20  # of a notebook that is read for such a one
+LISTED_MAX = 1000  # objects below a job's output that are looked at for its notebook
+DIRECTORY_PAGES_MAX = 50  # of the files of a Dataform repository
 
 
 class StoredNotebook(NamedTuple):
@@ -47,6 +64,7 @@ class NotebookFiles:
 
     log: Any
     get_endpoint: Any
+    get_credentials: Any
 
     @property
     def direct_content_max_bytes(self) -> int:
@@ -56,31 +74,46 @@ class NotebookFiles:
     # --- what is to be run ---
 
     def read_gcs_notebook(self, uri: str, generation: int | None = None) -> bytes:
-        """The content of a notebook in Cloud Storage.
+        """Return the content of a notebook in Cloud Storage, of at most `SOURCE_MAX_BYTES` after unpacking.
 
         :param generation: of the object; default: the live one
-        :raises InvalidJob: where there is no such object
-        :raises NotebookExecutionJobError: where it cannot be read
+        :raises InvalidJob: if there is no such object, or it is too large
+        :raises NotebookExecutionJobError: if it cannot be read
         """
-        bucket, path = bucket_and_path(uri)
         try:
-            blob = storage_client(self).bucket(bucket).blob(path, generation=generation)
-            content: bytes = blob.download_as_bytes()
+            return self._content(uri, generation, SOURCE_MAX_BYTES, field="gcs_notebook_source")
         except NotFound:
             which = f"{uri!r}, generation {generation}," if generation else repr(uri)
             raise InvalidJob(f"gcs_notebook_source: there is no object {which} to put parameters into") from None
+        except InvalidJob:
+            raise
+        except NotebookUnreadable as error:
+            raise InvalidJob(f"gcs_notebook_source: {uri!r} cannot be read: {error}") from None
         except Exception as error:  # the library raises its own, requests' and google.auth's
-            raise NotebookExecutionJobError(f"Could not read {uri} to put parameters into: {error}") from error
-        return content
+            raise _failed(f"read {uri} to put parameters into", error) from error
 
-    def read_dataform_notebook(self, repository: str, commit_sha: str | None = None) -> bytes:
-        """The content of the notebook in a Dataform repository of a single file.
+    def read_dataform_notebook(
+        self,
+        repository: str,
+        commit_sha: str | None = None,
+        *,
+        max_bytes: int = SOURCE_MAX_BYTES,
+        retry: bool = True,
+    ) -> bytes:
+        """Return the content of the notebook in a Dataform repository of a single file.
 
         :param repository: ``projects/{project}/locations/{location}/repositories/{repository}``
         :param commit_sha: default: the head of the default branch
-        :raises InvalidJob: where there is no such repository or commit, or not one notebook in it
-        :raises ApiError: where it cannot be read
+        :param max_bytes: a larger one is refused
+        :param retry: false: one attempt at each request
+        :raises InvalidJob: if there is no such repository or commit, or not one notebook in it, or it is too large
+        :raises ApiError: if it cannot be read
         """
+        field = "dataform_repository_source"
+        form = "projects/{project}/locations/{location}/repositories/{repository}"
+        names.check(field, repository, names.REPOSITORY, form)
+        if commit_sha:
+            names.check(f"{field}: commit_sha", commit_sha, names.COMMIT_SHA, "a commit's SHA in hexadecimal")
         endpoint = self.get_endpoint(repository.split("/")[3])
         at: dict[str, Any] = {"name": repository, "commit_sha": commit_sha or ""}
 
@@ -89,33 +122,36 @@ class NotebookFiles:
                 lambda: getattr(dataform_client(self, endpoint), method)({**at, **request}, timeout=30.0, retry=None),
                 f"{method} of {repository}",
                 log=self.log,
-                codes=TRANSIENT_CODES,
+                codes=TRANSIENT_CODES if retry else (),
                 not_found=InvalidJob,
                 renew=lambda: dataform_client.forget(self, endpoint),
+                renews=retry,
+                credentials=None if endpoint.is_plaintext else self.get_credentials,
             )
 
-        entries = ask("query_repository_directory_contents").directory_entries
-        notebooks = [entry.file for entry in entries if entry.file.endswith(".ipynb")]
+        files = _all_files(ask, repository)
+        notebooks = [name for name in files if name.endswith(".ipynb")]
         if DIRECT_NAME in notebooks:
             notebooks = [DIRECT_NAME]
         if len(notebooks) != 1:
-            raise InvalidJob(
-                f"dataform_repository_source: {repository!r} is to hold a single notebook; it has {len(notebooks)}"
-            )
-        return bytes(ask("read_repository_file", path=notebooks[0]).contents)
+            raise InvalidJob(f"{field}: {repository!r} is to hold a single notebook; it has {len(notebooks)}")
+        content = bytes(ask("read_repository_file", path=notebooks[0]).contents)
+        if len(content) > max_bytes:
+            raise InvalidJob(f"{field}: {repository!r} has {len(content)} bytes; at most {max_bytes} are read")
+        return content
 
     def upload_notebook(self, content: bytes, uri: str) -> None:
         """Write a notebook to Cloud Storage.
 
         :param uri: ``gs://bucket/notebook.ipynb``
-        :raises NotebookExecutionJobError: where it cannot be written
+        :raises NotebookExecutionJobError: if it cannot be written
         """
-        bucket, path = bucket_and_path(uri)
+        bucket, path = bucket_and_path(uri, "gcs_output_uri")
         try:
             blob = storage_client(self).bucket(bucket).blob(path)
             blob.upload_from_string(content, content_type="application/x-ipynb+json")
         except Exception as error:
-            raise NotebookExecutionJobError(f"Could not write the notebook that is to run to {uri}: {error}") from error
+            raise _failed(f"write the notebook that is to run to {uri}", error) from error
 
     # --- what was run ---
 
@@ -142,14 +178,14 @@ class NotebookFiles:
         if not job.gcs_output_uri:
             return None
         folder = JobName.parse(job.name).output_uri(job.gcs_output_uri)
-        bucket, prefix = bucket_and_path(folder)
+        bucket, prefix = bucket_and_path(folder, "gcs_output_uri")
         try:
             client, options = storage_client(self), {} if retry else ONCE
-            blobs = list(client.list_blobs(bucket, prefix=prefix, max_results=1000, **options))
+            blobs = list(client.list_blobs(bucket, prefix=prefix, max_results=LISTED_MAX, **options))
         except NotFound:
             return None
         except Exception as error:
-            raise NotebookExecutionJobError(f"Could not look for the executed notebook in {folder}: {error}") from error
+            raise _failed(f"look for the executed notebook in {folder}", error) from error
         expected = prefix + (job.gcs_notebook_source.uri.rpartition("/")[2] or DIRECT_NAME)
         notebooks = [blob for blob in blobs if blob.name.endswith(".ipynb")]
         notebooks.sort(key=lambda blob: blob.name != expected)
@@ -165,34 +201,27 @@ class NotebookFiles:
         try:
             blob = storage_client(self).bucket(bucket).get_blob(path, generation=generation, **ONCE)
         except Exception as error:
-            raise NotebookExecutionJobError(f"Could not look for {uri}: {error}") from error
+            raise _failed(f"look for {uri}", error) from error
         return blob and StoredNotebook.of(blob)
 
-    def read_stored_notebook(self, stored: StoredNotebook) -> bytes:
-        """The content of a notebook, of the very generation that was looked at; one attempt.
+    def read_stored_notebook(self, stored: StoredNotebook, *, max_bytes: int = STORED_MAX_BYTES) -> bytes:
+        """Return the content of a notebook, of the very generation that was looked at; one attempt of 30 s at most.
 
-        :raises NotebookExecutionJobError: where it cannot be read
+        :param max_bytes: bytes that are read at most, after unpacking
+        :raises NotebookUnreadable: if it is larger, or its compression is broken
+        :raises NotebookExecutionJobError: if it cannot be read
         """
-        bucket, path = bucket_and_path(stored.uri)
-        try:
-            blob = storage_client(self).bucket(bucket).blob(path, generation=stored.generation or None)
-            content: bytes = blob.download_as_bytes(**ONCE)
-        except Exception as error:
-            raise NotebookExecutionJobError(f"Could not read {stored.uri}: {error}") from error
-        return content
+        return self._output(stored.uri, stored.generation or None, max_bytes, **ONCE)
 
-    def read_output_notebook(self, uri: str) -> bytes:
-        """The content of an executed notebook, whole.
+    def read_output_notebook(self, uri: str, *, max_bytes: int = OUTPUT_MAX_BYTES) -> bytes:
+        """Return the content of an executed notebook, whole.
 
         :param uri: what `find_output_notebook` returned
-        :raises NotebookExecutionJobError: where it cannot be read
+        :param max_bytes: bytes that are read at most, after unpacking
+        :raises NotebookUnreadable: if it is larger, or its compression is broken
+        :raises NotebookExecutionJobError: if it cannot be read
         """
-        bucket, path = bucket_and_path(uri)
-        try:
-            content: bytes = storage_client(self).bucket(bucket).blob(path).download_as_bytes()
-        except Exception as error:
-            raise NotebookExecutionJobError(f"Could not read {uri}: {error}") from error
-        return content
+        return self._output(uri, None, max_bytes)
 
     def read_executed_notebook(
         self, uri: str, *, keep_outputs: bool = False, max_bytes: int = OUTPUT_MAX_BYTES
@@ -219,4 +248,80 @@ class NotebookFiles:
         except NotebookUnreadable as error:
             raise NotebookUnreadable(f"The executed notebook {uri} cannot be read: {error}") from None
         except Exception as error:
-            raise NotebookExecutionJobError(f"Could not read {uri}: {error}") from error
+            raise _failed(f"read {uri}", error) from error
+
+    # --- inside ---
+
+    def _output(self, uri: str, generation: int | None, max_bytes: int, **options: Any) -> bytes:
+        try:
+            return self._content(uri, generation, max_bytes, **options)
+        except NotebookUnreadable as error:
+            raise NotebookUnreadable(f"The notebook {uri} cannot be read: {error}") from None
+        except Exception as error:
+            raise _failed(f"read {uri}", error) from error
+
+    def _content(
+        self, uri: str, generation: int | None, max_bytes: int, *, field: str = "uri", **options: Any
+    ) -> bytes:
+        """Return the content of an object, unpacked.
+
+        It is fetched as it is stored, and unpacked here: the library would unpack it without a bound.
+
+        :raises NotebookUnreadable: if it has more than `max_bytes`, packed or not, or is no gzip though it says so
+        :raises Exception: what the library raises
+        """
+        bucket, path = bucket_and_path(uri, field)
+        blob = storage_client(self).bucket(bucket).blob(path, generation=generation)
+        fetched = _Bounded(max_bytes, ONCE_SECONDS if options else None)
+        blob.download_to_file(fetched, raw_download=True, **options)
+        content = fetched.getvalue()
+        return unpacked(content, max_bytes) if blob.content_encoding == "gzip" else content
+
+
+class _Bounded(io.BytesIO):
+    """Takes what is downloaded, up to a number of bytes and, if it is given, for so many seconds."""
+
+    def __init__(self, max_bytes: int, seconds: float | None) -> None:
+        super().__init__()
+        self._max_bytes = max_bytes
+        self._end_time = None if seconds is None else time.monotonic() + seconds
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self._max_bytes:
+            raise NotebookUnreadable(f"it has more than {self._max_bytes} bytes")
+        if self._end_time is not None and time.monotonic() > self._end_time:
+            raise NotebookUnreadable("it takes too long to arrive")
+        return super().write(data)
+
+
+def _all_files(ask: Callable[..., Any], repository: str) -> list[str]:
+    """Return the names of all files of a repository's top folder.
+
+    :raises InvalidJob: if there are more than `DIRECTORY_PAGES_MAX` pages of them
+    """
+    files: list[str] = []
+    token = ""
+    for _ in range(DIRECTORY_PAGES_MAX):
+        page = ask("query_repository_directory_contents", page_token=token)
+        answer = next(iter(page.pages))  # of this page only: the pager would fetch the others without our retries
+        files += [entry.file for entry in answer.directory_entries if entry.file]
+        if not (token := answer.next_page_token):
+            return files
+    raise InvalidJob(f"dataform_repository_source: {repository!r} has too many files to look for its notebook")
+
+
+def _failed(what: str, error: Exception) -> NotebookExecutionJobError:
+    """Return the error for something that could not be done in Cloud Storage.
+
+    What is neither Google's answer nor ours may tell of this machine, and is not for everybody who sees the task.
+    """
+    message = redact(f"Could not {what}: {error}")
+    if isinstance(error, (GoogleAuthError, ApiError)):
+        found = error if isinstance(error, ApiError) else credentials_error(error, what)
+        told: NotebookExecutionJobError = type(found)(message, found.code)
+        told.public_message = found.public_message
+        return told
+    told = NotebookExecutionJobError(message)
+    if not isinstance(error, (GoogleAPICallError, NotebookExecutionJobError)):
+        told.public_message = f"Could not {what}; the log says why."
+    return told

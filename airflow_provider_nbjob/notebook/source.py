@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import reprlib
+import zlib
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_nbjob.exceptions import InvalidJob
+from airflow_provider_nbjob.exceptions import InvalidJob, NotebookUnreadable
+from airflow_provider_nbjob.notebook import SOURCE_MAX_BYTES
 
 GZIP_MAGIC = b"\x1f\x8b"
 PYTHON_KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -63,13 +67,37 @@ def looks_like_html(content: bytes) -> bool:
     return content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
 
+def unpacked(content: bytes, max_bytes: int) -> bytes:
+    """Return what gzip packed, of whatever number of members; other content as it is.
+
+    :param max_bytes: of what comes out; no more than that is ever in memory
+    :raises NotebookUnreadable: if it is more, or the compression is broken
+    """
+    if not content.startswith(GZIP_MAGIC):
+        return content
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            whole = file.read(max_bytes + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise NotebookUnreadable(f"its gzip compression is broken: {error}") from None
+    if len(whole) > max_bytes:
+        raise NotebookUnreadable(f"it has more than {max_bytes} bytes when it is unpacked")
+    return whole
+
+
 def _read(path: Path, label: str) -> bytes:
     try:
-        return path.read_bytes()
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device has no end
+            raise InvalidJob(f"{label} cannot be read: it is no file")
+        with path.open("rb") as file:
+            content = file.read(SOURCE_MAX_BYTES + 1)
     except FileNotFoundError:
         raise InvalidJob(f"{label}: there is no such file") from None
-    except OSError as error:
-        raise InvalidJob(f"{label} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InvalidJob(f"{label} cannot be read: {getattr(error, 'strerror', error)}") from None
+    if len(content) > SOURCE_MAX_BYTES:
+        raise InvalidJob(f"{label} is larger than {SOURCE_MAX_BYTES} bytes")
+    return content
 
 
 def _validate(notebook: dict[str, Any], label: str) -> None:
