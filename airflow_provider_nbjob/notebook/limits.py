@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from airflow_provider_nbjob.notebook.reserved import is_acted_on
 from airflow_provider_nbjob.notebook.values import walk
 
 # Words that are syntax or read-only, and so no names, where they are names in Python.
@@ -37,10 +38,10 @@ def problems_in(language: str, parameters: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _name_problem(language: str, name: str) -> str | None:
-    if language == "python":
-        return None
-    if name in RESERVED[language] or not _PLAIN_NAME.fullmatch(name):
+    if language != "python" and (name in RESERVED[language] or not _PLAIN_NAME.fullmatch(name)):
         return f"{name!r} cannot be a name in {language}"
+    if is_acted_on(language, name):
+        return f"{name!r} is a variable that {language}, or a program that it starts, acts on; rename the parameter"
     if language == "R" and name.startswith("_"):
         return f"{name!r} cannot be a name in R, where none begins with '_'"
     return None
