@@ -13,12 +13,15 @@ import math
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
 from typing import Any, NamedTuple
 
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.notebook.limits import RESERVED, is_name, problems_in
+from airflow_provider_nbjob.notebook.secrets import FIELD as SECRETS_FIELD
+from airflow_provider_nbjob.notebook.secrets import TAG as SECRETS_TAG
+from airflow_provider_nbjob.notebook.secrets import secrets_cell
 from airflow_provider_nbjob.notebook.source import load_notebook
 from airflow_provider_nbjob.notebook.values import MAX_VALUES, Plain, TooManyValues, shown
 
@@ -53,16 +56,23 @@ def problems_of(parameters: Any) -> list[str]:
 
 
 def parameterize(
-    content: bytes, parameters: Mapping[str, Any], *, kernel_name: str | None = None, origin: str | None = None
+    content: bytes,
+    parameters: Mapping[str, Any],
+    *,
+    secrets: Mapping[str, str] | None = None,
+    kernel_name: str | None = None,
+    origin: str | None = None,
 ) -> Parameterized:
     """Put parameters into a notebook.
 
     A cell tagged `injected-parameters` assigns them. It stands after the first one tagged `parameters`, else where an
-    earlier injected one stood, else first; earlier injected ones go. Nothing else of the notebook changes but
-    ``metadata["nbjob"]``: ``{"source": origin, "parameters": ...}``, where values that are no JSON are text, and those
-    with more than 1000 characters are cut.
+    earlier injected one stood, else first; earlier injected ones go. A cell tagged `injected-secret-parameters` after
+    it reads the secret ones. Nothing else of the notebook changes but ``metadata["nbjob"]``: ``{"source": origin,
+    "parameters": ..., "secret_parameters": ...}``, where values that are no JSON are text, those with more than 1000
+    characters are cut, and of secrets there are the resource names.
 
     :param content: the notebook's JSON; it is not checked against the schema
+    :param secrets: resource names of secret versions, by parameter; valid ones, see `full_names`
     :param kernel_name: kernel that will run it, where that is not the notebook's own
     :param origin: where the notebook was read, such as ``gs://bucket/notebook.ipynb``
     :raises InvalidJob: where a value cannot be passed, the notebook is none, its language is not known, or the extra
@@ -77,10 +87,17 @@ def parameterize(
     language = _language(notebook["metadata"], kernel_name)
     if problems := _shortened(problems_in(language, plain)):
         raise InvalidJob(problems)
-    unknown = _unknown(plain, notebook["cells"]) if language == "python" else []
-    _inject(notebook, _statements(language, plain))
-    described = {name: _described(value) for name, value in plain.items()}
-    notebook["metadata"][METADATA_KEY] = {**({"source": origin} if origin else {}), "parameters": described}
+    if secrets and language != "python":
+        raise InvalidJob(f"{SECRETS_FIELD}: the notebook's language is {language}; secrets can be read in python only")
+    unknown = _unknown([*plain, *(secrets or {})], notebook["cells"]) if language == "python" else []
+    described: dict[str, Any] = {"source": origin} if origin else {}
+    if parameters:
+        _inject(notebook, INJECTED_TAG, _statements(language, plain), after=[TAG])
+        described["parameters"] = {name: _described(value) for name, value in plain.items()}
+    if secrets:
+        _inject(notebook, SECRETS_TAG, secrets_cell(secrets), after=[INJECTED_TAG, TAG])
+        described[SECRETS_FIELD] = dict(secrets)
+    notebook["metadata"][METADATA_KEY] = described
     try:
         return Parameterized(json.dumps(notebook).encode(), unknown, language)
     except RecursionError:
@@ -157,30 +174,35 @@ def _statements(language: str, parameters: dict[str, Any]) -> str:
     return str(TRANSLATORS[language].codify(parameters, "Parameters")).rstrip("\n")
 
 
-def _inject(notebook: dict[str, Any], source: str) -> None:
+def _inject(notebook: dict[str, Any], tag: str, source: str, *, after: Sequence[str]) -> None:
+    """Put a cell with a tag into a notebook, in place of those that have it.
+
+    :param after: tags, the first that a cell has counts; without one it stands where the first that it replaces stood
+    """
     cells = notebook["cells"]
-    earlier = [index for index, cell in enumerate(cells) if INJECTED_TAG in _tags(cell)]
+    earlier = [index for index, cell in enumerate(cells) if tag in _tags(cell)]
     at = earlier[0] if earlier else 0
     cells = [cell for index, cell in enumerate(cells) if index not in earlier]
-    at = next((index + 1 for index, cell in enumerate(cells) if TAG in _tags(cell)), at)
+    before = (index for wanted in after for index, cell in enumerate(cells) if wanted in _tags(cell))
+    at = next((index + 1 for index in before), at)
     cell: dict[str, Any] = {
         "cell_type": "code",
         "execution_count": None,
-        "metadata": {"tags": [INJECTED_TAG]},
+        "metadata": {"tags": [tag]},
         "outputs": [],
         "source": source,
     }
     minor = notebook.get("nbformat_minor")
     if isinstance(minor, int) and minor >= 5:
-        cell["id"] = _free_id(cells)
+        cell["id"] = _free_id(cells, tag)
     notebook["cells"] = [*cells[:at], cell, *cells[at:]]
 
 
-def _free_id(cells: list[Any]) -> str:
+def _free_id(cells: list[Any], tag: str) -> str:
     """An id that no other cell has; computed, so that the same job is submitted with the same notebook."""
     taken = {cell.get("id") for cell in cells if isinstance(cell, dict) and isinstance(cell.get("id"), str)}
     number = 1
-    while (name := INJECTED_TAG if number == 1 else f"{INJECTED_TAG}-{number}") in taken:
+    while (name := tag if number == 1 else f"{tag}-{number}") in taken:
         number += 1
     return name
 
@@ -191,7 +213,7 @@ def _tags(cell: Any) -> list[Any]:
     return tags if isinstance(tags, list) else []
 
 
-def _unknown(parameters: dict[str, Any], cells: list[Any]) -> list[str]:
+def _unknown(parameters: Sequence[str], cells: list[Any]) -> list[str]:
     tagged = next((cell for cell in cells if TAG in _tags(cell)), None)
     if tagged is None:
         return []

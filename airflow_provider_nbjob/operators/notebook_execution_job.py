@@ -69,6 +69,11 @@ class CreateNotebookExecutionJobOperator(JobOperator):
     :param parameters: values by name, passed to the notebook by papermill's convention: a cell after the one tagged
         ``parameters`` assigns them. Templates are rendered in nested lists and dicts too. A source in Cloud Storage or
         Dataform is then read by the worker, and submitted as direct content. Needs the extra `parameters`
+    :param secret_parameters: secrets by name: ``{"token": "projects/my-project/secrets/my-secret/versions/latest"}``,
+        or short ``"my-secret"`` or ``"my-secret/versions/3"`` for one of the job's project. A cell after the parameters
+        reads them from Secret Manager as the notebook runs: their values stand in no notebook, log or XCom, while those
+        of `parameters` stand in the executed notebook. Python only. The account that the notebook runs as needs
+        ``roles/secretmanager.secretAccessor`` on each secret
     :param notebook_runtime_template_resource_name: full name, or the bare id of a template in `location`
     :param custom_environment_spec: ``{"machine_spec": ..., "persistent_disk_spec": ..., "network_spec": ...}``
     :param workbench_runtime: makes it a Workbench job, ``{}`` will do; absent means Colab Enterprise
@@ -113,6 +118,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         "direct_notebook_source",
         "dataform_repository_source",
         "parameters",
+        "secret_parameters",
         "notebook_runtime_template_resource_name",
         "custom_environment_spec",
         "workbench_runtime",
@@ -126,7 +132,9 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         "job_timeout",
         "notebook_execution_job_id",
     )
-    template_fields_renderers = {"custom_environment_spec": "json", "labels": "json", "parameters": "json"}
+    template_fields_renderers = dict.fromkeys(
+        ("custom_environment_spec", "labels", "parameters", "secret_parameters"), "json"
+    )
     operator_extra_links = LINKS
     ui_color = "#e8f0fe"
 
@@ -137,6 +145,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         direct_notebook_source: str | bytes | Mapping[str, Any] | None = None,
         dataform_repository_source: str | Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
+        secret_parameters: Mapping[str, str] | None = None,
         notebook_runtime_template_resource_name: str | None = None,
         custom_environment_spec: Mapping[str, Any] | None = None,
         workbench_runtime: Mapping[str, Any] | None = None,
@@ -168,6 +177,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         self.direct_notebook_source = untemplated(direct_notebook_source)
         self.dataform_repository_source = dataform_repository_source
         self.parameters = parameters
+        self.secret_parameters = secret_parameters
         self.notebook_runtime_template_resource_name = notebook_runtime_template_resource_name
         self.custom_environment_spec = custom_environment_spec
         self.workbench_runtime = workbench_runtime
@@ -252,6 +262,8 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         problems += self._problems_of_project()
         if not is_templated(self.parameters):
             problems += self._problems_of_parameters()
+        if not is_templated(self.secret_parameters):
+            problems += self._problems_of_secrets()
         if problems:
             raise InvalidJob(problems)
 
@@ -270,6 +282,13 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         from airflow_provider_nbjob.notebook.parameters import problems_of
 
         return problems_of(self.parameters)
+
+    def _problems_of_secrets(self) -> list[str]:
+        if self.secret_parameters is None:
+            return []
+        from airflow_provider_nbjob.notebook.secrets import problems_of_secrets
+
+        return problems_of_secrets(self.secret_parameters, self.parameters)
 
     def _spec(self, **changes: Any) -> NotebookExecutionJobSpec:
         values = {f.name: getattr(self, f.name) for f in fields(NotebookExecutionJobSpec)}
@@ -314,6 +333,7 @@ class CreateNotebookExecutionJobOperator(JobOperator):
 
     def _create(self, context: Context) -> str:
         """Submit a new job."""
+        from airflow_provider_nbjob.notebook.secrets import full_names
         from airflow_provider_nbjob.operators.sources import resolve_source
 
         is_computed = self._has_computed_id
@@ -325,10 +345,12 @@ class CreateNotebookExecutionJobOperator(JobOperator):
             ),
             job_timeout=self._job_timeout,
         )
-        if problems := spec.problems() + self._problems_of_project() + self._problems_of_parameters():
+        problems = spec.problems() + self._problems_of_project()
+        if problems := problems + self._problems_of_parameters() + self._problems_of_secrets():
             raise InvalidJob(problems)
-        spec = resolve_source(self.hook, spec, self.parameters, self.log)
         project = self.hook.get_project_id(self.project_id, spec.location)
+        secrets = self.secret_parameters and full_names(self.secret_parameters, project)
+        spec = resolve_source(self.hook, spec, self.parameters, self.log, secrets=secrets)
         # Nobody else computes this id: whatever has it was submitted by this try, and is ours to stop from here on.
         self._job_name = str(self._own_name(context)) if is_computed else None
         try:

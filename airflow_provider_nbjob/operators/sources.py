@@ -17,21 +17,28 @@ if TYPE_CHECKING:
 
 
 def resolve_source(
-    hook: NotebookExecutionJobHook, spec: NotebookExecutionJobSpec, parameters: Mapping[str, Any] | None, log: Any
+    hook: NotebookExecutionJobHook,
+    spec: NotebookExecutionJobSpec,
+    parameters: Mapping[str, Any] | None,
+    log: Any,
+    *,
+    secrets: Mapping[str, str] | None = None,
 ) -> NotebookExecutionJobSpec:
-    """The same job with the source that is to be submitted.
+    """Return the same job with the source that is to be submitted.
 
     A source that gets parameters is read here, and becomes direct content. Content that is too large for the request
     is uploaded beside the job's output, and run from there. Any other source is not read.
 
     :param spec: a valid one
+    :param secrets: resource names of secret versions, by parameter
     :raises InvalidJob: where the notebook, or a parameter, is not what it must be
     """
-    if not parameters and spec.direct_notebook_source is None:
+    has_parameters = bool(parameters or secrets)
+    if not has_parameters and spec.direct_notebook_source is None:
         return spec
     content = _read(hook, spec)
-    if parameters:
-        content = _parameterized(spec, content, parameters, log)
+    if has_parameters:
+        content = _parameterized(spec, content, parameters, secrets, log)
     if len(content) <= hook.direct_content_max_bytes:
         return replace(spec, **{**_SOURCELESS, "direct_notebook_source": content})
     folder = f"{spec.notebook_execution_job_id or uuid4().hex}-source"
@@ -60,17 +67,29 @@ def _parts(source: Any, name: str, version: str) -> tuple[str, Any]:
     return (source[name], source.get(version)) if isinstance(source, Mapping) else (source, None)
 
 
-def _parameterized(spec: NotebookExecutionJobSpec, content: bytes, parameters: Mapping[str, Any], log: Any) -> bytes:
+def _parameterized(
+    spec: NotebookExecutionJobSpec,
+    content: bytes,
+    parameters: Mapping[str, Any] | None,
+    secrets: Mapping[str, str] | None,
+    log: Any,
+) -> bytes:
     field, origin = _origin(spec)
     try:
-        done = parameterize(content, parameters, kernel_name=spec.kernel_name, origin=origin)
+        done = parameterize(content, parameters or {}, secrets=secrets, kernel_name=spec.kernel_name, origin=origin)
     except InvalidJob as error:
-        named = [p if p.startswith("parameters") else f"{field}: {origin or 'it'}: {p}" for p in error.problems]
+        named = [
+            p if p.startswith(("parameters", "secret_parameters")) else f"{field}: {origin or 'it'}: {p}"
+            for p in error.problems
+        ]
         raise InvalidJob(named) from None
     if done.unknown:
         names = ", ".join(done.unknown)
         log.warning("Not assigned in the notebook's cell tagged 'parameters', so perhaps misspelt: %s", names)
-    log.info("Passing parameters in %s: %s", done.language, ", ".join(parameters))
+    if parameters:
+        log.info("Passing parameters in %s: %s", done.language, ", ".join(parameters))
+    if secrets:
+        log.info("The notebook reads from Secret Manager as it runs: %s", ", ".join(secrets))
     if origin:
         log.info("The notebook was read from %s, and is submitted with its parameters as direct content", origin)
     return done.content

@@ -1,0 +1,130 @@
+"""Secrets for a notebook that stand in no notebook, log or XCom: a cell reads them from Secret Manager as it runs.
+
+The cell has the names of the secrets only. It is Python, and needs google-auth, which Google's runtimes have; below the
+emulator it reads the secrets there, without credentials.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow_provider_nbjob import names
+from airflow_provider_nbjob.notebook.limits import is_name
+from airflow_provider_nbjob.notebook.reserved import is_acted_on
+
+FIELD = "secret_parameters"
+TAG = "injected-secret-parameters"
+SECRETS_MAX = 100
+FORM = "projects/{project}/secrets/{secret}/versions/{version}, {secret}/versions/{version} or {secret}"
+
+_SECRET = re.compile(
+    rf"(?P<project>projects/{names.PROJECT}/secrets/)?(?P<secret>[-_A-Za-z0-9]{{1,255}})"
+    r"(?:/versions/(?P<version>[A-Za-z0-9][-_A-Za-z0-9]{0,62}))?"
+)
+
+# Tracebacks may show the variables of a frame (`%xmode Verbose`), so that none that has a secret is in one that raises;
+# of the error only its kind is shown, as its text may quote an answer or the emulator's address.
+_CELL = """\
+# Secret parameters: read from Secret Manager as this cell runs. Their values stand in no notebook.
+def _nbjob_read_secrets(names):
+    def reader():
+        import json, os, urllib.request
+        emulator = os.environ.get("SECRET_MANAGER_EMULATOR_HOST")
+        if emulator:
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            return lambda name: json.load(opener.open(emulator.rstrip("/") + "/v1/" + name + ":access", timeout=60))
+        import google.auth
+        from google.auth.transport.requests import AuthorizedSession
+        session = AuthorizedSession(google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0])
+        def read(name):
+            url = "https://secretmanager.googleapis.com/v1/" + name + ":access"
+            answer = session.get(url, timeout=60, allow_redirects=False)
+            answer.raise_for_status()
+            return answer.json()
+        return read
+    def values():
+        import base64
+        found, wanted = {}, None
+        try:
+            read = reader()
+            for parameter, name in names.items():
+                wanted = name
+                found[parameter] = base64.b64decode(read(name)["payload"]["data"]).decode()
+        except Exception as error:
+            status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
+            kind = type(error).__name__ + (" %s" % status if isinstance(status, int) else "")
+            return None, (wanted, kind)
+        return found, None
+    found, problem = values()
+    if problem:
+        raise RuntimeError(
+            "The secret parameters could not be read: %s, %s. The account that the notebook runs as needs"
+            " roles/secretmanager.secretAccessor on each secret." % problem
+        ) from None
+    return found
+try:
+    globals().update(_nbjob_read_secrets({names}))
+finally:
+    del _nbjob_read_secrets
+"""
+
+
+def problems_of_secrets(secrets: Any, parameters: Any = None) -> list[str]:
+    """Return what is wrong with secret parameters: one text per fault, which names the parameter.
+
+    :param parameters: the other parameters, whose names are taken
+    """
+    if secrets is None:
+        return []
+    if not isinstance(secrets, Mapping):
+        return [f"{FIELD}: {names.shown(secrets)} is not a mapping of names to secrets"]
+    if len(secrets) > SECRETS_MAX:
+        return [f"{FIELD}: has {len(secrets)} names; at most {SECRETS_MAX} are allowed"]
+    return list(_problems(secrets, parameters if isinstance(parameters, Mapping) else {}))
+
+
+def _problems(secrets: Mapping[Any, Any], parameters: Mapping[Any, Any]) -> Iterator[str]:
+    taken = {_normal(name) for name in parameters if isinstance(name, str)}
+    for name, secret in secrets.items():
+        path = f"{FIELD}[{names.shown(name)}]"
+        if not isinstance(name, str) or not is_name(name):
+            yield f"{path}: {names.shown(name)} is not a name that a notebook can assign to"
+            continue
+        if is_acted_on("python", name):
+            yield f"{path}: {name!r} is a variable that python acts on; rename the parameter"
+        if _normal(name) in taken:
+            yield f"{path}: {name!r} is given twice, also in parameters"
+        taken.add(_normal(name))
+        if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
+            yield f"{path}: {names.shown(secret)} is not of the form {FORM}"
+
+
+def full_names(secrets: Mapping[str, str], project_id: str) -> dict[str, str]:
+    """Return the resource names of secret versions, with what their short forms leave out.
+
+    :param secrets: valid ones, see `problems_of_secrets`
+    :param project_id: of secrets that are given without a project; their version is then the latest, if none is given
+    """
+    full = {}
+    for name, secret in secrets.items():
+        match = _SECRET.fullmatch(secret)
+        assert match, secret  # noqa: S101 - see `problems_of_secrets`
+        prefix = match["project"] or f"projects/{project_id}/secrets/"
+        full[name] = f"{prefix}{match['secret']}/versions/{match['version'] or 'latest'}"
+    return full
+
+
+def secrets_cell(secrets: Mapping[str, str]) -> str:
+    """Return the source of the cell that binds secret parameters, and nothing else.
+
+    :param secrets: resource names of secret versions, by parameter
+    """
+    return _CELL.replace("{names}", repr({_normal(name): str(secret) for name, secret in secrets.items()}), 1)
+
+
+def _normal(name: str) -> str:
+    """Return a name as Python's parser reads it."""
+    return unicodedata.normalize("NFKC", name)
