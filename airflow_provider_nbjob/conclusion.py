@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.exceptions import NotebookExecutionJobError
 from airflow_provider_nbjob.job import JobResult
+from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
-from airflow_provider_nbjob.notebook.executed import ExecutedNotebook
+from airflow_provider_nbjob.notebook.executed import ExecutedCell, ExecutedNotebook
 from airflow_provider_nbjob.notebook.report import failure_report, output_lines
 from airflow_provider_nbjob.notebook.results import collect_results
+from airflow_provider_nbjob.notebook.text import without_ansi
 from airflow_provider_nbjob.record import JobEnd
 
 if TYPE_CHECKING:
@@ -72,8 +74,10 @@ class Conclusion:
         if result.output_notebook_uri is None:
             return None
         try:
-            return hook.read_executed_notebook(
-                result.output_notebook_uri, keep_outputs=self.log_output, max_bytes=self.max_output_bytes
+            return _masked(
+                hook.read_executed_notebook(
+                    result.output_notebook_uri, keep_outputs=self.log_output, max_bytes=self.max_output_bytes
+                )
             )
         except NotebookExecutionJobError as error:
             log.warning("%s", error)
@@ -83,6 +87,16 @@ class Conclusion:
 def conclusion_for(task: Any) -> Conclusion:
     """As an operator or a sensor asks for it, in attributes of the same names."""
     return Conclusion(**{part.name: getattr(task, part.name) for part in fields(Conclusion)})
+
+
+def _masked(notebook: ExecutedNotebook) -> ExecutedNotebook:
+    """Mask what Airflow masks in all that is logged and raised, before it is cut into lines; not what is returned."""
+    return replace(notebook, cells=tuple(_masked_cell(cell) for cell in notebook.cells))
+
+
+def _masked_cell(cell: ExecutedCell) -> ExecutedCell:
+    error = cell.error and replace(cell.error, **{name: redact(text) for name, text in vars(cell.error).items()})
+    return replace(cell, source=redact(cell.source), error=error, outputs=redact(without_ansi(cell.outputs)))
 
 
 def _write(lines: Any, log: Any) -> None:

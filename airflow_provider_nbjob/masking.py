@@ -53,16 +53,17 @@ def mask(secret: str) -> None:
     _register({secret, *_forms(secret)})
 
 
-def mask_escaped(value: Any) -> None:
-    """Have Airflow mask the secrets in a value also as a notebook's code, its errors and its JSON spell them.
+def mask_parameters(parameters: Any) -> None:
+    """Have Airflow mask the secrets among a task's parameters, also as a notebook's code, errors and JSON spell them.
 
-    Airflow knows a secret by its characters only: it finds neither one whose quotes are escaped, nor a single line of
-    one that has several.
-
-    :param value: a text, or a value of JSON, such as a task's parameters
+    These are all texts below a name that Airflow holds for a secret's: it hides them in the rendered fields, but does
+    not know them in a log. And those that Airflow knows anyway, which it finds by their characters only: neither one
+    whose quotes are escaped, nor a single line of one that has several.
     """
-    found = {secret for text in _texts(value) for masker in _maskers() for secret in _secrets_in(text, masker)}
-    _register({form for secret in found for form in _forms(secret)})
+    maskers = _maskers()
+    found = set(_sensitive(parameters, maskers))
+    known = {secret for text in _texts(parameters) for masker in maskers for secret in _secrets_in(text, masker)}
+    _register({*found, *(form for secret in found | known for form in _forms(secret))})
 
 
 def _register(texts: set[str]) -> None:
@@ -132,6 +133,21 @@ def _texts(value: Any) -> Iterator[str]:
             yield value
         elif isinstance(value, Mapping):
             values += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            values += value
+
+
+def _sensitive(value: Any, maskers: list[Any]) -> Iterator[str]:
+    """Yield the texts below the names of secrets."""
+    values = [value]
+    while values:
+        value = values.pop()
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                if any(masker.should_hide_value_for_key(name) for masker in maskers):
+                    yield from _texts(item)
+                else:
+                    values.append(item)
         elif isinstance(value, list | tuple):
             values += value
 

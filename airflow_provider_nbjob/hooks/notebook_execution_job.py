@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
@@ -39,6 +40,7 @@ from airflow_provider_nbjob.hooks.notebook_service import (
 )
 from airflow_provider_nbjob.hooks.requests import credentials_error, perform
 from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult, state_of
+from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.record import JobSteps
 from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
 
@@ -369,8 +371,8 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
     # --- output --------------------------------------------------------------------------------------------
 
     def get_result(self, job: NotebookExecutionJob) -> JobResult:
-        """What an ended job came to, with the executed notebook where one is found."""
-        return JobResult.from_job(job, output_notebook_uri=self.find_output_notebook(job))
+        """Return what an ended job came to, masked, with the executed notebook if one is found."""
+        return masked_result(job, output_notebook_uri=self.find_output_notebook(job))
 
     # --- inside --------------------------------------------------------------------------------------------
 
@@ -438,6 +440,12 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             renews=renews,
             credentials=None if endpoint.is_plaintext else self.get_credentials,
         )
+
+
+def masked_result(job: NotebookExecutionJob, *, output_notebook_uri: str | None = None) -> JobResult:
+    """Return what a job came to, without the secrets that Airflow masks: it gets into XComs and exceptions."""
+    result = JobResult.from_job(job, output_notebook_uri=output_notebook_uri)
+    return replace(result, status=redact(result.status), display_name=redact(result.display_name))
 
 
 def _is_of(operation: str, job: JobName) -> bool:

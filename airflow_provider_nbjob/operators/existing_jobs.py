@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.exceptions import InvalidJob, JobLost
 from airflow_provider_nbjob.failures import bad_input_is_not_retried
-from airflow_provider_nbjob.job import JobResult
 from airflow_provider_nbjob.operators.base import JobOperator
 
 if TYPE_CHECKING:
@@ -74,7 +73,9 @@ class ListNotebookExecutionJobsOperator(JobOperator):
                 order_by=self.order_by,
                 page_size=self.max_results,
             )
-            return [JobResult.from_job(job).to_xcom() for job in islice(jobs, self.max_results)]
+            from airflow_provider_nbjob.hooks.notebook_execution_job import masked_result
+
+            return [masked_result(job).to_xcom() for job in islice(jobs, self.max_results)]
 
 
 class DeleteNotebookExecutionJobOperator(JobOperator):

@@ -25,8 +25,9 @@ from airflow_provider_nbjob.exceptions import (
     NotebookExecutionJobError,
 )
 from airflow_provider_nbjob.failures import never_retried
-from airflow_provider_nbjob.job import JobName, JobResult, JobState, state_of
+from airflow_provider_nbjob.job import JobName, JobState, state_of
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
+from airflow_provider_nbjob.masking import mask_parameters, redact
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
 from airflow_provider_nbjob.operators.base import JobOperator
 from airflow_provider_nbjob.operators.existing_jobs import (
@@ -209,11 +210,14 @@ class CreateNotebookExecutionJobOperator(JobOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit the job, then wait for it: here, or in the triggerer."""
         self._ti = context["ti"]
+        mask_parameters(self.parameters)
         with self._stopping_the_job_on_error():
             self._job_name = self._adopt(context) or self._create(context)
             self._push_job(context)
             if not self.wait_for_completion:
-                return JobResult.from_job(self.hook.get_notebook_execution_job(name=self._job_name)).to_xcom()
+                from airflow_provider_nbjob.hooks.notebook_execution_job import masked_result
+
+                return masked_result(self.hook.get_notebook_execution_job(name=self._job_name)).to_xcom()
             job = self._wait(context, self._end_time(context))
         return self._conclude(context, job)
 
@@ -227,9 +231,10 @@ class CreateNotebookExecutionJobOperator(JobOperator):
         if not event or not event.get("name"):
             raise NotebookExecutionJobError(f"The trigger returned no usable event: {event!r}")
         self._ti = context["ti"]
+        mask_parameters(self.parameters)  # this is another process than that which submitted the job
         self._job_name = event["name"]
         self._steps = JobSteps.from_xcom(event.get("states"))
-        outcome, message = event.get("outcome"), event.get("message")
+        outcome, message = event.get("outcome"), redact(event.get("message"))
         with self._stopping_the_job_on_error():
             if outcome == "timeout":
                 raise JobTimeout(message)

@@ -22,6 +22,7 @@ from airflow_provider_nbjob.failures import never_retried
 from airflow_provider_nbjob.job import JobName, state_of
 from airflow_provider_nbjob.lazy_hook import LazyHook
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
+from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
 from airflow_provider_nbjob.record import JobEnd, JobSteps
 from airflow_provider_nbjob.triggers.notebook_execution_job import (
@@ -147,7 +148,7 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         """Go on after the trigger's event; all that is needed is in the event."""
         if not event or not event.get("name"):
             raise NotebookExecutionJobError(f"The trigger returned no usable event: {event!r}")
-        outcome, message = event.get("outcome"), event.get("message")
+        outcome, message = event.get("outcome"), redact(event.get("message"))
         if outcome == "timeout":
             raise AirflowSensorTimeout(message)
         if outcome == "lost":

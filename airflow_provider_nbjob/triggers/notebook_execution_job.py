@@ -17,6 +17,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_nbjob.exceptions import ApiError, JobLost, JobTimeout
 from airflow_provider_nbjob.job import JobName, JobState
 from airflow_provider_nbjob.lazy_hook import LazyHook
+from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.record import JobSteps
 from airflow_provider_nbjob.stopping import is_awaited, stop_quietly
 
@@ -108,12 +109,12 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
             name = await self._find_job()
             return {**event, "name": name, "job_state": str(await self._ended_state(JobName.parse(name)))}
         except JobTimeout as error:
-            return {**event, "outcome": "timeout", "message": str(error)}
+            return {**event, "outcome": "timeout", "message": redact(str(error))}
         except JobLost as error:
-            return {**event, "outcome": "lost", "message": str(error)}
+            return {**event, "outcome": "lost", "message": redact(str(error))}
         except Exception as error:  # an event lets the operator stop the job; a failed trigger would orphan it
             self.log.exception("Waiting for notebook job %s failed", self.name)
-            return {**event, "outcome": "error", "message": str(error)}
+            return {**event, "outcome": "error", "message": redact(str(error))}
 
     async def _find_job(self) -> str:
         return self.name

@@ -7,7 +7,7 @@ import json
 import pytest
 from airflow._shared import secrets_masker as core
 
-from airflow_provider_nbjob.masking import FAILED, is_sensitive, mask, mask_escaped, redact
+from airflow_provider_nbjob.masking import FAILED, is_sensitive, mask, mask_parameters, redact
 
 SECRET = "s3cr3t-Value"
 
@@ -70,7 +70,7 @@ def test_what_is_nested_too_deep_to_be_searched_is_not_shown():
 @pytest.mark.parametrize("secret", ['with "quotes"', "back\\slash-and'quote", "-----BEGIN KEY-----\nabcdefgh\nEND"])
 def test_escaped_forms_of_a_secret_are_hidden_once_they_are_asked_for(airflow_masks, secret):
     airflow_masks(secret)
-    mask_escaped({"parameters": [{"dsn": f"host={secret}"}], "n": 1})
+    mask_parameters({"parameters": [{"dsn": f"host={secret}"}], "n": 1})
     for text in (repr(secret)[1:-1], json.dumps(secret)[1:-1], *secret.splitlines()):
         assert len(text) < 8 or text not in redact(f"x = {text}")
 
