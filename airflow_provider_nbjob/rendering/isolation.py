@@ -33,6 +33,6 @@ DOCUMENT_HEADERS: Mapping[str, str] = MappingProxyType(
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cross-Origin-Resource-Policy": "same-origin",
-        "Cache-Control": "private, no-cache",  # kept by the reader's browser only, and asked for again each time
+        "Cache-Control": "private, no-store",  # whoever may see it now, may not at another time
     }
 )

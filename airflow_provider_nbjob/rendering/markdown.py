@@ -10,7 +10,10 @@ from typing import Any
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from airflow_provider_nbjob.rendering.highlighting import known_language
-from airflow_provider_nbjob.rendering.sanitizing import sanitized
+from airflow_provider_nbjob.rendering.sanitizing import left_out, note, sanitized
+
+# nbconvert 7 looks for the end of a formula from each `\\(` and each `\\begin`, so that 20,000 of them take minutes.
+BACKSLASHES_MAX = 3000
 
 
 def markdown_to_html(source: str, attachments: Mapping[str, str]) -> str:
@@ -18,10 +21,13 @@ def markdown_to_html(source: str, attachments: Mapping[str, str]) -> str:
 
     :param attachments: ``data:`` address by name, for images with the address ``attachment:NAME``
     """
+    if source.count("\\") > BACKSLASHES_MAX:
+        return f"<pre>{escape(source)}</pre>"
     try:
-        return sanitized(MarkdownWithMath(renderer=_Renderer(attachments)).render(source))
+        html = MarkdownWithMath(renderer=_Renderer(attachments)).render(source)
     except RecursionError:  # nested deeper than a person would
         return f"<pre>{escape(source)}</pre>"
+    return sanitized(html) + "".join(map(note, left_out(html)))
 
 
 class _Renderer(IPythonRenderer):

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from airflow_provider_nbjob.rendering.markdown import markdown_to_html
-from airflow_provider_nbjob.rendering.sanitizing import has_content, sanitized
+from airflow_provider_nbjob.rendering.sanitizing import has_content, left_out, note, sanitized
 from airflow_provider_nbjob.rendering.terminal import terminal_html
 from airflow_provider_nbjob.rendering.values import mapping, text_of
 
@@ -47,15 +47,19 @@ def shown_outputs(outputs: list[Any], number: int) -> Iterator[dict[str, Any]]:
 def shown_data(output: Mapping[str, Any], number: int) -> str:
     """HTML of an output that has its data in several forms, by MIME type."""
     data = mapping(output.get("data"))
-    passed_over = any(_SCRIPTED_TYPES.search(str(name)) for name in data)
+    notes = [_NEEDS_SCRIPTS] if any(_SCRIPTED_TYPES.search(str(name)) for name in data) else []
     for name, form in _FORMS.items():
         if name in data:
-            if html := form(name, output, number):
-                return _with_note(html) if passed_over else html
-            passed_over = passed_over or bool(_SCRIPTED.search(text_of(data[name])))
+            html = form(name, output, number)
+            if not html and not notes and _SCRIPTED.search(text_of(data[name])):
+                notes = [_NEEDS_SCRIPTS]
+            if name == "text/html":
+                notes += left_out(text_of(data[name]))
+            if html:
+                return _with_notes(html, notes)
     if not data:
         return ""
-    return _note(_NEEDS_SCRIPTS if passed_over else _NOT_SHOWN)
+    return "".join(map(note, notes or [_NOT_SHOWN]))
 
 
 def data_image(mime: str, value: object) -> str:
@@ -129,7 +133,10 @@ def _source(mime: str, output: Mapping[str, Any], number: int) -> str:
 
 
 def _json(mime: str, output: Mapping[str, Any], number: int) -> str:
-    return _text(escape(json.dumps(output["data"][mime], indent=2, ensure_ascii=False)))
+    try:
+        return _text(escape(json.dumps(output["data"][mime], indent=2, ensure_ascii=False)))
+    except RecursionError:  # nested deeper than a person could read
+        return ""
 
 
 # The richest first; what a form cannot show is empty, and the next has its turn.
@@ -154,9 +161,5 @@ def _text(html: str) -> str:
     return f'<div class="jp-RenderedText jp-OutputArea-output"><pre>{html}</pre></div>'
 
 
-def _with_note(html: str) -> str:
-    return f'<div class="jp-OutputArea-output">{html}{_note(_NEEDS_SCRIPTS)}</div>'
-
-
-def _note(text: str) -> str:
-    return f'<p class="nbjob-note">{text}</p>'
+def _with_notes(html: str, notes: list[str]) -> str:
+    return f'<div class="jp-OutputArea-output">{html}{"".join(map(note, notes))}</div>' if notes else html

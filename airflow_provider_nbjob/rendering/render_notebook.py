@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import resource
 import sys
 import zlib
@@ -17,6 +18,8 @@ from typing import Any
 from airflow_provider_nbjob.rendering.limits import MEMORY_MAX_BYTES, MIB, NOTEBOOK_MAX_BYTES, RENDERED_MAX_BYTES
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # escaped, or as Python writes it; pairs too
+_DIGITS_MAX = 4000  # of a number; Python reads none of more than 4300
 
 
 class Refused(Exception):
@@ -49,7 +52,7 @@ def rendered(data: bytes, theme: str, failing_cell: int | None) -> bytes:
     notebook = read_notebook(data)
     from airflow_provider_nbjob.rendering.document import document  # what is no notebook need not wait for nbconvert
 
-    page = document(notebook, theme=theme, failing_cell=failing_cell).encode()
+    page = document(notebook, theme=theme, failing_cell=failing_cell).encode(errors="replace")
     if len(page) > RENDERED_MAX_BYTES:
         raise Refused(f"The page would have more than {RENDERED_MAX_BYTES // MIB} MiB.")
     return page
@@ -65,7 +68,10 @@ def read_notebook(data: bytes) -> dict[str, Any]:
     if data.startswith(_GZIP_MAGIC):
         data = _unpacked(data)
     try:
-        notebook = json.loads(data)
+        notebook = json.loads(data, parse_int=_number)
+        if _HALF_SURROGATE.search(data):  # UTF-8 has none: one of them would cost the whole page
+            whole = json.dumps(notebook, ensure_ascii=False).encode(errors="replace")
+            notebook = json.loads(whole, parse_int=_number)
     except ValueError:
         raise Refused("It is no notebook: it is not JSON.") from None
     if not isinstance(notebook, dict):
@@ -77,6 +83,10 @@ def read_notebook(data: bytes) -> dict[str, Any]:
     if not isinstance(notebook.get("cells"), list):
         raise Refused("It is no notebook: it has no list of cells.")
     return notebook
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _DIGITS_MAX else digits
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -15,6 +15,8 @@ from urllib.parse import quote, unquote
 import nh3
 from pygments.token import STANDARD_TYPES
 
+from airflow_provider_nbjob.rendering.nesting import flat
+
 ID_PREFIX = "content-"
 _ADDRESS_MAX = 2000  # characters that are shown
 
@@ -33,6 +35,14 @@ _WITHOUT_CONTENT = _words(
     """audio canvas embed iframe math noembed noframes noscript object script select style svg template textarea title
     video xmp"""
 )
+# What is drawn, heard or written by an element whose content is left out. The image of an output may be an SVG, and is
+# shown; an SVG within HTML is a part of the page, which may run scripts.
+_LEFT_OUT = {
+    "a drawing (SVG)": re.compile(r"<svg[\s/>]", re.IGNORECASE),
+    "a formula (MathML)": re.compile(r"<math[\s/>]", re.IGNORECASE),
+    "a video or a sound": re.compile(r"<(?:audio|video)[\s/>]", re.IGNORECASE),
+    "a form": re.compile(r"<(?:select|textarea)[\s/>]", re.IGNORECASE),
+}
 _CELL = {"colspan", "rowspan", "align", "valign", "scope"}
 _ATTRIBUTES = {
     "*": {"class", "dir", "id", "lang", "style", "title"},
@@ -67,7 +77,18 @@ def sanitized(html: str) -> str:
     :param html: a fragment, as hostile as can be
     :return: a fragment whose elements are all closed
     """
-    return _with_addresses(_cleaner.clean(html))
+    return _with_addresses(_cleaner.clean(flat(html, _TAGS | _WITHOUT_CONTENT, _ATTRIBUTES)))
+
+
+def left_out(html: str) -> list[str]:
+    """Say, for a person, what is to be seen of HTML but not of what `sanitized` leaves of it; each kind once."""
+    found = (kind for kind, pattern in _LEFT_OUT.items() if pattern.search(html))
+    return [f"There is {kind} here that cannot be shown; it is in the notebook." for kind in found]
+
+
+def note(text: str) -> str:
+    """Return what is said of a notebook, rather than by it, as a paragraph of its own."""
+    return f'<p class="nbjob-note">{escape(text)}</p>'
 
 
 def has_content(html: str) -> bool:
