@@ -6,11 +6,14 @@ try starts, so there is one record per task instance: that of its newest job.
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job import JobName, JobResult, JobState, state_of
 from airflow_provider_nbjob.notebook.text import one_line
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 JOB_XCOM_KEY = "notebook_execution_job"
 MESSAGE_MAX = 2 * 1024  # characters of `status.message` that are kept
 EVALUE_MAX = 500  # and of what the failing cell raised
+NAME_MAX = 500  # characters of a name, a state or a URI; of a longer one nothing is read
+STEPS_MAX = 1000  # states that are read
+YEARS = range(1970, 9000)  # in which a time can be; beyond them lies what no clock and no drawing can handle
 
 
 @dataclass
@@ -48,11 +54,18 @@ class JobSteps:
 
     @classmethod
     def from_xcom(cls, pairs: Any) -> JobSteps:
-        """What `to_xcom` wrote; nothing where it was something else."""
-        try:
-            return cls([(JobState(state), datetime.fromisoformat(since).timestamp()) for state, since in pairs or ()])
-        except (TypeError, ValueError):
+        """Read what `to_xcom` wrote; return no steps if it is anything else. Never raises."""
+        if not isinstance(pairs, list | tuple) or len(pairs) > STEPS_MAX:
             return cls()
+        steps = cls()
+        for pair in pairs:
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                return cls()
+            state, since = _state(pair[0]), _moment(pair[1])
+            if state is None or since is None:
+                return cls()
+            steps.seen.append((state, since.timestamp()))
+        return steps
 
 
 @dataclass(frozen=True)
@@ -115,3 +128,105 @@ def record_of(
         "states": (steps or JobSteps()).to_xcom(),
         **(end.to_xcom() if end else {"job_state": None}),
     }
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it is read back, with a default for each part that is missing or malformed.
+
+    Whoever may edit XComs may have written it: it is shown as text, and decides about nobody's requests.
+
+    :param name: the job that it names, with the project's id if it says that too
+    :param try_number: of the task; None if it does not say
+    :param state: of the job at its end; None while it goes on
+    :param message: the job's `status.message`
+    :param created: UTC
+    :param failed_cell: number of the cell that failed
+    :param error: what that cell raised
+    """
+
+    name: JobName
+    try_number: int | None = None
+    state: JobState | None = None
+    message: str = ""
+    steps: JobSteps = field(default_factory=JobSteps)
+    created: datetime | None = None
+    output_notebook_uri: str = ""
+    failed_cell: int | None = None
+    error: str = ""
+
+
+def read_record(text: str | None) -> Record | None:
+    """Read a record from its JSON; see `parse_record`. Never raises."""
+    try:
+        return parse_record(json.loads(text)) if text else None
+    except (ValueError, RecursionError):  # no JSON, or nested deeper than Python reads
+        return None
+
+
+def parse_record(value: Any) -> Record | None:
+    """Read a record, whatever JSON stands in its place.
+
+    :param value: the XCom's value
+    :return: the record, or None if `value` is none: it is no object, or names no job. Never raises
+    """
+    if not isinstance(value, Mapping):
+        return None
+    name = _name(value)
+    if name is None:
+        return None
+    cell, status = value.get("failed_cell"), value.get("status")
+    number = _number(cell.get("number")) if isinstance(cell, Mapping) else None
+    raised = (
+        [_text(cell.get("ename"), EVALUE_MAX), _cut(cell.get("evalue"), EVALUE_MAX + len("..."))]
+        if isinstance(cell, Mapping)
+        else []
+    )
+    return Record(
+        name=name,
+        try_number=_number(value.get("try_number")),
+        state=_state(value.get("job_state")),
+        message=_cut(status.get("message"), MESSAGE_MAX) if isinstance(status, Mapping) else "",
+        steps=JobSteps.from_xcom(value.get("states")),
+        created=_moment(value.get("create_time")),
+        output_notebook_uri=_text(value.get("output_notebook_uri"), 4 * NAME_MAX),
+        failed_cell=number,
+        error=": ".join(filter(None, raised)),
+    )
+
+
+def _name(value: Mapping[str, Any]) -> JobName | None:
+    try:
+        name = JobName.parse(_text(value.get("name"), NAME_MAX))
+    except InvalidJob:
+        return None
+    try:
+        return JobName(_text(value.get("project_id"), NAME_MAX) or name.project, name.location, name.job_id)
+    except InvalidJob:
+        return name
+
+
+def _text(value: Any, limit: int) -> str:
+    """Return a text of at most `limit` characters that UTF-8 can hold; an empty one in place of anything else."""
+    return _cut(value, limit) if isinstance(value, str) and len(value) <= limit else ""
+
+
+def _cut(value: Any, limit: int) -> str:
+    return value[:limit].encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> int | None:
+    return value if type(value) is int and 0 < value < 10**9 else None
+
+
+def _state(value: Any) -> JobState | None:
+    text = _text(value, NAME_MAX)
+    return JobState(text) if text.startswith("JOB_STATE_") else None
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(_text(value, NAME_MAX)).astimezone(timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment if moment.year in YEARS else None

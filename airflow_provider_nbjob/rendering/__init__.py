@@ -3,20 +3,23 @@
 The page is made in a process of its own; this room's names are those of the process that asks for it.
 """
 
-from airflow_provider_nbjob.rendering.cache import RenderingCache
 from airflow_provider_nbjob.rendering.isolation import DOCUMENT_HEADERS, SANDBOX
 from airflow_provider_nbjob.rendering.limits import NOTEBOOK_MAX_BYTES, RENDERED_MAX_BYTES
 from airflow_provider_nbjob.rendering.renderer import NotRendered, RendererMissing, Theme, is_installed, render
+from airflow_provider_nbjob.rendering.secrets import MASK, Secrets, hide, hide_in_value
 
 __all__ = [
     "DOCUMENT_HEADERS",
+    "MASK",
     "NOTEBOOK_MAX_BYTES",
     "RENDERED_MAX_BYTES",
     "SANDBOX",
     "NotRendered",
     "RendererMissing",
-    "RenderingCache",
+    "Secrets",
     "Theme",
+    "hide",
+    "hide_in_value",
     "is_installed",
     "render",
 ]

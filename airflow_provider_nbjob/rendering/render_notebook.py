@@ -1,8 +1,9 @@
 """Render one notebook, in a process of its own: ``python -m airflow_provider_nbjob.rendering.render_notebook ORDER``.
 
 ORDER is JSON: ``{"theme": "light", "failing_cell": 3, "cpu_seconds": 10}``. The notebook is read from the standard
-input, its page written to the standard output. Where there is none, it exits with 1, and the last line of the standard
-error says why: ``{"not_rendered": "..."}``.
+input, its page written to the standard output. With a second argument, ``secrets``, the first line of the input is
+JSON too, what is to be hidden: ``[forms, parameters]``, see `Secrets`. If there is no page, it exits with 1, and the
+last line of the standard error says why: ``{"not_rendered": "..."}``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import zlib
 from typing import Any
 
 from airflow_provider_nbjob.rendering.limits import MEMORY_MAX_BYTES, MIB, NOTEBOOK_MAX_BYTES, RENDERED_MAX_BYTES
+from airflow_provider_nbjob.rendering.secrets import Secrets, without_secrets
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # escaped, or as Python writes it; pairs too
@@ -34,7 +36,8 @@ def main() -> None:
     _limit(resource.RLIMIT_AS, MEMORY_MAX_BYTES)
     _limit(resource.RLIMIT_CORE, 0)
     try:
-        page = rendered(sys.stdin.buffer.read(), order["theme"], order["failing_cell"])
+        secrets = Secrets(*json.loads(sys.stdin.buffer.readline())) if sys.argv[2:] else Secrets()
+        page = rendered(sys.stdin.buffer.read(), order["theme"], order["failing_cell"], secrets)
     except Refused as refusal:
         sys.exit(_said(str(refusal)))
     except RecursionError:
@@ -44,12 +47,14 @@ def main() -> None:
     sys.stdout.buffer.write(page)
 
 
-def rendered(data: bytes, theme: str, failing_cell: int | None) -> bytes:
-    """The page of a notebook.
+def rendered(data: bytes, theme: str, failing_cell: int | None, secrets: Secrets = Secrets()) -> bytes:  # noqa: B008
+    """The page of a notebook, without secrets.
 
     :raises Refused: where it is no notebook of format 4, or the page is too large
     """
     notebook = read_notebook(data)
+    if secrets.forms or secrets.parameters is not None:
+        notebook = without_secrets(notebook, secrets)
     from airflow_provider_nbjob.rendering.document import document  # what is no notebook need not wait for nbconvert
 
     page = document(notebook, theme=theme, failing_cell=failing_cell).encode(errors="replace")

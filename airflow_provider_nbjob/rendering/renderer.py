@@ -20,8 +20,10 @@ from importlib.util import find_spec
 from typing import Literal
 
 from airflow_provider_nbjob.rendering.limits import MIB, NOTEBOOK_MAX_BYTES, RENDERED_MAX_BYTES
+from airflow_provider_nbjob.rendering.secrets import Secrets
 
 Theme = Literal["light", "dark"]
+NO_SECRETS = Secrets()
 AT_ONCE = 2  # processes that render, for each process that asks
 _NEEDED = ("nbconvert", "nh3")
 # What the renderer gets of the environment: where Python and its packages are, and none of the server's secrets.
@@ -47,7 +49,14 @@ def is_installed() -> bool:
     return all(find_spec(name) for name in _NEEDED)
 
 
-def render(notebook: bytes, *, theme: Theme, failing_cell: int | None = None, timeout: float) -> bytes:
+def render(
+    notebook: bytes,
+    *,
+    theme: Theme,
+    failing_cell: int | None = None,
+    secrets: Secrets = NO_SECRETS,
+    timeout: float,
+) -> bytes:
     """Make a page of a notebook, executed or not.
 
     Each cell is in an element with the id ``cell-N``, N its position among all cells from 1. There is no script in
@@ -56,6 +65,7 @@ def render(notebook: bytes, *, theme: Theme, failing_cell: int | None = None, ti
     :param notebook: its JSON, of format 4
     :param theme: colours of the page, ``"light"`` or ``"dark"``
     :param failing_cell: number of the cell to mark as failed; default none
+    :param secrets: what is shown nowhere in it; default nothing
     :param timeout: seconds, with those spent waiting for other notebooks that are being rendered
     :return: HTML in UTF-8, of at most `RENDERED_MAX_BYTES`
     :raises RendererMissing: where the extra ``ui`` is not installed
@@ -69,7 +79,11 @@ def render(notebook: bytes, *, theme: Theme, failing_cell: int | None = None, ti
         )
     end_time = time.monotonic() + timeout
     with _slot(timeout):
-        return _rendered(notebook, _command(theme, failing_cell, timeout), timeout, end_time)
+        command = _command(theme, failing_cell, timeout)
+        if secrets != NO_SECRETS:  # not in the command, which every user of the machine can read
+            command.append("secrets")
+            notebook = json.dumps(secrets).encode() + b"\n" + notebook
+        return _rendered(notebook, command, timeout, end_time)
 
 
 @contextmanager
@@ -87,7 +101,7 @@ def _command(theme: Theme, failing_cell: int | None, timeout: float) -> list[str
     return [sys.executable, "-m", "airflow_provider_nbjob.rendering.render_notebook", json.dumps(order)]
 
 
-def _rendered(notebook: bytes, command: list[str], timeout: float, end_time: float) -> bytes:
+def _rendered(sent: bytes, command: list[str], timeout: float, end_time: float) -> bytes:
     environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
     process = subprocess.Popen(
         command,
@@ -99,7 +113,7 @@ def _rendered(notebook: bytes, command: list[str], timeout: float, end_time: flo
         start_new_session=True,
     )
     try:
-        document, errors = process.communicate(notebook, timeout=max(0.0, end_time - time.monotonic()))
+        document, errors = process.communicate(sent, timeout=max(0.0, end_time - time.monotonic()))
     except subprocess.TimeoutExpired:
         raise NotRendered(f"Rendering the notebook took longer than {timeout:g} s.") from None
     finally:

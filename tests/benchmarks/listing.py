@@ -90,12 +90,17 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     from fastapi.testclient import TestClient
     from sqlalchemy import event
 
-    from airflow_provider_nbjob.plugins.notebook_jobs.access import readable_dag_ids
+    from airflow_provider_nbjob.plugins.notebook_jobs.access import DagReader, ReadableDags, dag_reader
     from airflow_provider_nbjob.plugins.notebook_jobs.app import app, get_user
     from airflow_provider_nbjob.plugins.notebook_jobs.listing import PAGE_SIZE
 
     dag_ids = {f"dag_{n}" for n in range(DAGS)} | {f"other_{n}" for n in range(OTHER_DAGS)}
-    app.dependency_overrides.update({get_user: lambda: None, readable_dag_ids: lambda: dag_ids})
+
+    class Everybody(DagReader):
+        def narrow(self, dag_ids: set[str]) -> ReadableDags:
+            return ReadableDags(dag_ids, dag_ids)
+
+    app.dependency_overrides.update({get_user: lambda: None, dag_reader: lambda: Everybody(None, dag_ids)})
     queries: list[str] = []
     event.listen(settings.engine, "before_cursor_execute", lambda *arguments: queries.append(arguments[2]))
     last = -(-(options.jobs + options.earlier) // PAGE_SIZE)

@@ -69,10 +69,12 @@ def task_of(job):
     """What Airflow's database would hold of the task that ran the job."""
     from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
     from airflow_provider_nbjob.plugins.notebook_jobs.task_data import WAY, TaskData, TaskTry
+    from airflow_provider_nbjob.record import parse_record
 
     now = datetime.now(timezone.utc)
     fields = {**dict.fromkeys(WAY), "location": LOCATION, "gcp_conn_id": "google_cloud_default"}
-    record = {"name": job.name, "project_id": "emulator-project", "try_number": 1}
+    fields["notebook_execution_job_id"] = job.name.rpartition("/")[2]  # it is the task's own
+    record = parse_record({"name": job.name, "project_id": "emulator-project", "try_number": 1})
     return TaskData(TaskRef("d", "r", "t"), (TaskTry(1, "failed", now, now),), now, record, fields)
 
 
@@ -82,14 +84,14 @@ def measure(task, looks: int) -> tuple[list[float], list[float]]:
     from fastapi.testclient import TestClient
 
     from airflow_provider_nbjob.plugins.notebook_jobs import task_page
-    from airflow_provider_nbjob.plugins.notebook_jobs.access import readable_task
+    from airflow_provider_nbjob.plugins.notebook_jobs.access import Reader, readable_task, reader_of
     from airflow_provider_nbjob.plugins.notebook_jobs.app import app
+    from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
     from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
-    from airflow_provider_nbjob.plugins.notebook_jobs.recent import Recent
-    from airflow_provider_nbjob.rendering import RenderingCache
 
     client = TestClient(app)
-    app.dependency_overrides = {get_user: lambda: None, readable_task: lambda: task.ref}
+    reader = Reader("somebody", xcoms=True, logs=True)
+    app.dependency_overrides = {get_user: lambda: None, readable_task: lambda: task.ref, reader_of: lambda: reader}
 
     def look() -> float:
         started = time.perf_counter()
@@ -102,7 +104,8 @@ def measure(task, looks: int) -> tuple[list[float], list[float]]:
     with mock.patch.object(task_page, "_load", return_value=task):
         look()  # loads Google's clients, once in a process
         for _ in range(looks):
-            task_page._outcomes, task_page._documents, task_page._views = Outcomes(), RenderingCache(), Recent(0)
+            task_page._outcomes, task_page._documents = Outcomes(), Cache(max_bytes=2**26)
+            task_page._views = Cache(max_bytes=2**20, seconds=0)
             first.append(look())
             again += [look() for _ in range(5)]
     return first, again

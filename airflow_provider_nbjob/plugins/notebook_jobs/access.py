@@ -1,16 +1,24 @@
-"""Who is asking, for what, and whether it is theirs to see: Airflow's own checks, as its core routes do them."""
+"""Who is asking, for what, and whether it is theirs to see: Airflow's own checks, as its core routes do them.
+
+The routes of Airflow 3.1 to 3.3 ask for TASK_INSTANCE to show a task instance with its rendered arguments, for XCOM to
+show what it returned, and for TASK_LOGS to show its log.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.batch_apis import IsAuthorizedDagRequest
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.configuration import conf
 from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request
 
+NOT_READABLE = "You may not read the task instances of this DAG."
 NOT_MAPPED = -1
 ID_MAX = 1000  # characters; Airflow's ids have 250 at most, percent-encoded or not
 
@@ -63,34 +71,113 @@ def _number(name: str, value: str, least: int) -> int:
 
 
 def readable_task(request: Request, user: GetUserDep) -> TaskRef:
-    """The task instance that is asked for, which the user may read; whether it exists was not looked up.
+    """Return the task instance that is asked for, which the user may read; whether it exists was not looked up.
 
-    :raises HTTPException: 400 where the query is malformed, 403 where the user may not read it
+    :raises HTTPException: 400 if the query is malformed, 403 if the user may not read it
     """
     try:
         task = TaskRef.parse(request.url.query)
     except ValueError as error:
         raise HTTPException(400, str(error)) from None
-    _require_task_instances(user, DagDetails(id=task.dag_id, team_name=DagModel.get_team_name(task.dag_id)))
+    if not _may_read(user, DagAccessEntity.TASK_INSTANCE, _details(task.dag_id)):
+        raise HTTPException(403, NOT_READABLE)
     return task
 
 
-def readable_dag_ids(user: GetUserDep) -> set[str]:
-    """The ids of the DAGs whose task instances the user may list.
+class Reader(NamedTuple):
+    """Who asks about a task instance, and what of it they may read beside its state and its arguments.
 
-    :raises HTTPException: 403 where the user may list none at all
+    :param user_id: of Airflow's user
+    :param xcoms: whether they may read what tasks of the DAG return: results, and the record of the job
+    :param logs: whether they may read the logs of these tasks: errors, and the notebook
     """
-    _require_task_instances(user, DagDetails())
-    return get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+
+    user_id: str
+    xcoms: bool
+    logs: bool
 
 
-def _require_task_instances(user: Any, dag: DagDetails) -> None:
-    is_allowed = get_auth_manager().is_authorized_dag(
-        method="GET", access_entity=DagAccessEntity.TASK_INSTANCE, details=dag, user=user
+def reader_of(ref: Annotated[TaskRef, Depends(readable_task)], user: GetUserDep) -> Reader:
+    """Return what the user may read of the DAG that they ask about."""
+    details = _details(ref.dag_id)
+    return Reader(
+        user.get_id(),
+        xcoms=_may_read(user, DagAccessEntity.XCOM, details),
+        logs=_may_read(user, DagAccessEntity.TASK_LOGS, details),
     )
-    if not is_allowed:
-        raise HTTPException(403, "You may not read the task instances of this DAG.")
+
+
+class ReadableDags(NamedTuple):
+    """Those of some DAGs of which a user may read something.
+
+    :param listed: ids of those whose jobs they may see: task instances and XComs, as all that is listed is of these
+    :param with_errors: ids of those of them whose logs they may read too
+    """
+
+    listed: set[str]
+    with_errors: set[str]
+
+
+class DagReader(NamedTuple):
+    """Who asks for the jobs of all DAGs.
+
+    :param user: Airflow's
+    :param dag_ids: ids of the DAGs that they may see
+    """
+
+    user: Any
+    dag_ids: set[str]
+
+    def narrow(self, dag_ids: set[str]) -> ReadableDags:
+        """Return what the user may read of these DAGs."""
+        teams = _teams(dag_ids)
+        listed = _those_with(self.user, DagAccessEntity.TASK_INSTANCE, dag_ids, teams)
+        listed = _those_with(self.user, DagAccessEntity.XCOM, listed, teams)
+        return ReadableDags(listed, _those_with(self.user, DagAccessEntity.TASK_LOGS, listed, teams))
+
+
+def dag_reader(user: GetUserDep) -> DagReader:
+    """Return the user, who may list task instances.
+
+    :raises HTTPException: 403 if they may list none at all
+    """
+    if not _may_read(user, DagAccessEntity.TASK_INSTANCE, DagDetails()):
+        raise HTTPException(403, NOT_READABLE)
+    return DagReader(user, get_auth_manager().get_authorized_dag_ids(user=user, method="GET"))
+
+
+def _those_with(user: Any, entity: DagAccessEntity, dag_ids: set[str], teams: Mapping[str, str | None]) -> set[str]:
+    """Return the DAGs of which a user may read something.
+
+    An auth manager may be asked over the network, so it is asked about all at once, and about each only if it says
+    that these are not all.
+    """
+    details = {dag_id: DagDetails(id=dag_id, team_name=teams.get(dag_id)) for dag_id in dag_ids}
+    requests: list[IsAuthorizedDagRequest] = [
+        {"method": "GET", "access_entity": entity, "details": one} for one in details.values()
+    ]
+    if not requests or get_auth_manager().batch_is_authorized_dag(requests, user=user):
+        return dag_ids
+    return {dag_id for dag_id in dag_ids if _may_read(user, entity, details[dag_id])}
+
+
+def _teams(dag_ids: set[str]) -> Mapping[str, str | None]:
+    """Return the team of each DAG, as far as Airflow has teams."""
+    if not conf.getboolean("core", "multi_team", fallback=False):
+        return {}
+    if hasattr(DagModel, "get_dag_id_to_team_name_mapping"):  # Airflow 3.1 has it not
+        return DagModel.get_dag_id_to_team_name_mapping(list(dag_ids))
+    return {dag_id: DagModel.get_team_name(dag_id) for dag_id in dag_ids}
+
+
+def _details(dag_id: str) -> DagDetails:
+    return DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+
+
+def _may_read(user: Any, entity: DagAccessEntity, dag: DagDetails) -> bool:
+    return bool(get_auth_manager().is_authorized_dag(method="GET", access_entity=entity, details=dag, user=user))
 
 
 ReadableTask = Annotated[TaskRef, Depends(readable_task)]
-ReadableDagIds = Annotated[set[str], Depends(readable_dag_ids)]
+ReaderOfTask = Annotated[Reader, Depends(reader_of)]
+ReaderOfDags = Annotated[DagReader, Depends(dag_reader)]

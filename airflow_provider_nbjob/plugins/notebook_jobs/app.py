@@ -9,6 +9,7 @@ from pathlib import Path
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from airflow_provider_nbjob.plugins.notebook_jobs import jobs_page, task_page
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import HEADERS, page
@@ -21,7 +22,15 @@ STATIC = {
 }
 FOLDER = Path(__file__).parent / "static"
 
-app = FastAPI(title="Notebook jobs", openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(get_user)])
+# A redirect to a path with a slash, or without one, would come before the sign-in, and have the Host header in it.
+app = FastAPI(
+    title="Notebook jobs",
+    openapi_url=None,
+    docs_url=None,
+    redoc_url=None,
+    redirect_slashes=False,
+    dependencies=[Depends(get_user)],
+)
 app.include_router(jobs_page.router)
 app.include_router(task_page.router)
 
@@ -40,10 +49,12 @@ async def add_headers(request: Request, call_next: Callable[[Request], Awaitable
     return response
 
 
-@app.exception_handler(HTTPException)
-async def tell(request: Request, error: HTTPException) -> Response:
+@app.exception_handler(StarletteHTTPException)
+async def tell(request: Request, error: StarletteHTTPException) -> Response:
     """An error as a page: it is shown in a frame of Airflow's."""
-    return page("message.html", request, status=error.status_code, title="Notebook", message=str(error.detail))
+    answer = page("message.html", request, status=error.status_code, title="Notebook", message=str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 @app.get("/static/{name}")

@@ -5,22 +5,30 @@ Everything here may block; it runs in a thread, for a bounded time.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections import OrderedDict
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_nbjob.adoption import EarlierTries
 from airflow_provider_nbjob.exceptions import JobLost, NotebookExecutionJobError, NotebookUnreadable
 from airflow_provider_nbjob.job import JobName, JobState, plain_text, state_of, storage_console_url
+from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
+from airflow_provider_nbjob.notebook.parameters import INJECTED_TAG
 from airflow_provider_nbjob.notebook.results import collect_results
-from airflow_provider_nbjob.plugins.notebook_jobs.task_data import WAY, TaskData
+from airflow_provider_nbjob.notebook.source import GZIP_MAGIC
+from airflow_provider_nbjob.plugins.notebook_jobs.access import Reader
+from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
+from airflow_provider_nbjob.plugins.notebook_jobs.hidden import Hidden, TooManySecrets
+from airflow_provider_nbjob.plugins.notebook_jobs.lookup import NotOurs, look_up
+from airflow_provider_nbjob.plugins.notebook_jobs.problems import public_message
+from airflow_provider_nbjob.plugins.notebook_jobs.task_data import Place, TaskData
 from airflow_provider_nbjob.record import JobSteps
-from airflow_provider_nbjob.rendering import NOTEBOOK_MAX_BYTES, NotRendered
+from airflow_provider_nbjob.rendering import MASK, NOTEBOOK_MAX_BYTES, NotRendered
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -28,24 +36,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUTCOMES_KEPT = 200
+MIB = 1024 * 1024
+NO_PLACE = "Airflow no longer has the arguments of this task, so nobody can be asked."
+NOTES = {
+    "xcoms": "You may not read XComs of this DAG: results, and what the task recorded of its job, are left out.",
+    "logs": "You may not read logs of this DAG: errors and the notebook are left out.",
+    "parameters": (
+        "Airflow does not say which of the values that were passed to this notebook are secret. What stands under a"
+        " secret's name is masked here; other values are not."
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an executed notebook tells of its run."""
+    """What an executed notebook tells of its run, with the secrets that may be in it.
+
+    :param parameters: as its metadata has them
+    :param injected: source of the cells that assign them
+    """
 
     failing_cell: int | None = None
     error: str = ""
     parameters: Mapping[str, Any] | None = None
     results: Mapping[str, Any] = field(default_factory=dict)
+    injected: str = ""
 
     @classmethod
     def of(cls, notebook: ExecutedNotebook) -> Outcome:
         """What is shown of an executed notebook."""
         cell = notebook.failing_cell
         error = f"{cell.error.ename}: {cell.error.evalue}" if cell and cell.error else ""
-        return cls(cell.number if cell else None, error, notebook.parameters, collect_results(notebook).values)
+        injected = "\n".join(one.source for one in notebook.cells if INJECTED_TAG in one.tags)
+        results = collect_results(notebook).values
+        return cls(cell.number if cell else None, error, notebook.parameters, results, injected)
+
+    @property
+    def size(self) -> int:
+        """What it takes of memory, about, in bytes."""
+        values = json.dumps([self.parameters, self.results], default=str)
+        return len(values) + len(self.injected) + len(self.error) + 1000
 
 
 @dataclass(frozen=True)
@@ -54,7 +84,12 @@ class JobView:
 
     :param job: the API's message; `None` where it shows none (it is gone, or does not answer): then there is what the
         task recorded
+    :param is_own: whether the job is known to be the task's: if not, it is what a record says, and is shown as text
+    :param folder: where the job writes its output; empty if that is not known
+    :param facts: what the API says of the job, for a person, by its labels; only what is set
     :param problem: why something is missing, for a person
+    :param notes: what else is left out, and why
+    :param shows_notebook: whether the reader may see the notebook
     """
 
     name: JobName | None = None
@@ -67,7 +102,12 @@ class JobView:
     output_uri: str | None = None
     outcome: Outcome = field(default_factory=Outcome)
     parameters: Mapping[str, Any] | None = None
+    is_own: bool = False
+    folder: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
+    notes: tuple[str, ...] = ()
+    shows_notebook: bool = True
 
     @property
     def is_active(self) -> bool:
@@ -77,121 +117,182 @@ class JobView:
     @property
     def links(self) -> dict[str, str]:
         """URLs in Google Cloud by their labels."""
-        if self.name is None:
+        if self.name is None or not self.is_own:
             return {}
-        folder = self.job and self.job.gcs_output_uri and self.name.output_uri(self.job.gcs_output_uri)
-        uri = self.output_uri or folder
+        uri = self.output.uri if self.output else self.folder
         return {
             "Executions in the console": self.name.console_url,
             **({"Output in Cloud Storage": storage_console_url(uri)} if uri else {}),
             "Logs": self.name.logs_url,
         }
 
-    @property
-    def facts(self) -> dict[str, str]:
-        """What the API says of the job, for a person, by its labels; only what is set."""
-        job = self.job
-        if job is None:
-            return {}
-        source, dataform = job.gcs_notebook_source, job.dataform_repository_source
-        machine = job.custom_environment_spec.machine_spec
-        facts = {
-            "Display name": job.display_name,
-            "Source": _joined(source.uri, source.generation and f"generation {source.generation}")
-            or _joined(
-                dataform.dataform_repository_resource_name, dataform.commit_sha and f"commit {dataform.commit_sha}"
-            )
-            or "submitted with the job",
-            "Runs as": job.service_account or job.execution_user,
-            "Runtime template": job.notebook_runtime_template_resource_name,
-            "Machine": _joined(
-                machine.machine_type,
-                machine.accelerator_count and f"{machine.accelerator_count} x {machine.accelerator_type.name}",
-            ),
-            "Kernel": job.kernel_name,
-            "Schedule": job.schedule_resource_name,
-            "Encryption key": job.encryption_spec.kms_key_name,
-            "Time limit": str(job.execution_timeout or ""),
-            "Labels": ", ".join(f"{key}={value}" for key, value in sorted(job.labels.items())),
-        }
-        return {label: value for label, value in facts.items() if value}
+
+# The argument that a fact comes from, of those that are templates.
+_ARGUMENTS = {
+    "Display name": "display_name",
+    "Source": "gcs_notebook_source",
+    "Runtime template": "notebook_runtime_template_resource_name",
+    "Kernel": "kernel_name",
+    "Labels": "labels",
+}
 
 
-def make_hook(task: TaskData) -> NotebookExecutionJobHook:
+def _facts(job: Any, task: TaskData) -> dict[str, str]:
+    """Return what the API says of a job; of an argument that Airflow masks, what Airflow shows."""
+    source, dataform = job.gcs_notebook_source, job.dataform_repository_source
+    machine = job.custom_environment_spec.machine_spec
+    facts = {
+        "Display name": job.display_name,
+        "Source": _joined(source.uri, source.generation and f"generation {source.generation}")
+        or _joined(dataform.dataform_repository_resource_name, dataform.commit_sha and f"commit {dataform.commit_sha}")
+        or "submitted with the job",
+        "Runs as": job.service_account or job.execution_user,
+        "Runtime template": job.notebook_runtime_template_resource_name,
+        "Machine": _joined(
+            machine.machine_type,
+            machine.accelerator_count and f"{machine.accelerator_count} x {machine.accelerator_type.name}",
+        ),
+        "Kernel": job.kernel_name,
+        "Schedule": job.schedule_resource_name,
+        "Encryption key": job.encryption_spec.kms_key_name,
+        "Time limit": str(job.execution_timeout or ""),
+        "Labels": ", ".join(f"{key}={value}" for key, value in sorted(job.labels.items())),
+    }
+    for label, argument in _ARGUMENTS.items():
+        rendered = task.rendered(argument)
+        if MASK in str(rendered):
+            facts[label] = rendered if isinstance(rendered, str) else MASK
+    return {label: value for label, value in facts.items() if value}
+
+
+def make_hook(place: Place) -> NotebookExecutionJobHook:
     """The hook, by the way that the task's operator was given."""
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
     return NotebookExecutionJobHook(
-        gcp_conn_id=task.rendered("gcp_conn_id") or "google_cloud_default",
-        impersonation_chain=task.rendered("impersonation_chain"),
-        api_endpoint=task.rendered("api_endpoint"),
+        gcp_conn_id=place.gcp_conn_id or "google_cloud_default",
+        impersonation_chain=place.impersonation_chain,
+        api_endpoint=place.api_endpoint,
     )
 
 
 def recorded_view(task: TaskData) -> JobView:
-    """What the task's record alone tells of the picked try's job."""
+    """What the task's record alone tells of the picked try's job; nobody is asked."""
     record = task.picked_record
     if record is None:
-        return JobView()
-    name = JobName.parse(str(record["name"]))
-    cell = record.get("failed_cell")
+        return JobView(parameters=_parameters(task))
     return JobView(
-        name=JobName(str(record.get("project_id") or name.project), name.location, name.job_id),
-        state=JobState(record["job_state"]) if record.get("job_state") else None,
-        message=str((record.get("status") or {}).get("message") or ""),
-        steps=JobSteps.from_xcom(record.get("states")),
-        created=_time(record.get("create_time")),
-        output_uri=record.get("output_notebook_uri"),
-        outcome=Outcome(cell["number"], f"{cell['ename']}: {cell['evalue']}") if cell else Outcome(),
+        name=record.name,
+        state=record.state,
+        message=record.message,
+        steps=record.steps,
+        created=record.created,
+        output_uri=record.output_notebook_uri or None,
+        outcome=Outcome(record.failed_cell, record.error),
         parameters=_parameters(task),
     )
 
 
 def view_of(task: TaskData, outcomes: Outcomes) -> JobView:
-    """The job of the picked try.
+    """The job of the picked try, with the secrets that may be in it; see `shown`.
 
     Where the API or the bucket does not answer, the view says so and has what is known all the same.
     """
     recorded = recorded_view(task)
-    if not set(WAY) <= set(task.fields):
-        return replace(recorded, problem="Airflow no longer has the arguments of this task, so nobody can be asked.")
+    if task.place is None:
+        return replace(recorded, problem=NO_PLACE)
+    job = None
     try:
-        hook = make_hook(task)
-        job = find_job(hook, task)
+        hook = make_hook(task.place)
+        lookup = look_up(hook, task)
+        if lookup:
+            if not (lookup.claim and lookup.claim.is_own):
+                recorded = replace(recorded, name=lookup.name, is_own=True, folder=_folder(lookup.name, task))
+            job = lookup.fetch(hook)
     except JobLost:
-        job = None
+        pass
+    except NotOurs as error:
+        return replace(recorded, problem=str(error))
     except Exception as error:  # no such connection, no such location, no answer
         log.warning("The job of %s could not be shown", task.ref, exc_info=True)
-        return replace(recorded, problem=f"Google Cloud could not be asked: {error}")
-    if job is None:
+        return replace(recorded, problem=public_message(error))
+    if job is None or lookup is None:
         return replace(recorded, problem=_why_none(task))
-    view = _seen(recorded, job, task)
+    view = _seen(replace(recorded, name=lookup.name, is_own=True), job, task)
     if view.is_active:
         return view
     try:
         stored = hook.stat_output_notebook(job, retry=False)
         if stored is None:
             return replace(view, problem="The job wrote no notebook.")
-        return replace(view, output=stored, output_uri=stored.uri, outcome=outcomes.of(hook, stored))
+        outcome = outcomes.of(hook, stored, task.place)
+        return replace(view, output=stored, output_uri=stored.uri, outcome=outcome)
     except NotebookExecutionJobError as error:
-        return replace(view, problem=str(error))
+        log.warning("The notebook of %s could not be read", task.ref, exc_info=True)
+        return replace(view, problem=public_message(error))
 
 
-def find_job(hook: NotebookExecutionJobHook, task: TaskData, view: str = "BASIC") -> Any:
-    """The API's message of the picked try's job, or `None` where it has none of its own.
+def shown(view: JobView, task: TaskData, reader: Reader) -> JobView:
+    """Return what of a view its reader may see: without secrets, and without what they may not read in Airflow."""
+    try:
+        hidden = hidden_of(task, view.outcome, view.job)
+    except TooManySecrets as error:
+        view = replace(view, outcome=Outcome(), problem=str(error), shows_notebook=False)
+        hidden = Hidden()
+    outcome = view.outcome
+    parameters = hidden.parameters(view.parameters) if view.parameters else None
+    if reader.logs and outcome.parameters:
+        parameters = hidden.parameters(outcome.parameters)
+    notes = [text for name, text in NOTES.items() if name in ("xcoms", "logs") and not getattr(reader, name)]
+    if not is_told(task) and reader.logs and (outcome.parameters or outcome.results or view.output):
+        notes.append(NOTES["parameters"])
+    return replace(
+        view,
+        message=hidden.text(view.message) if reader.logs else "",
+        problem=hidden.text(view.problem),
+        output_uri=view.output_uri and hidden.text(view.output_uri),
+        facts={label: hidden.text(value) for label, value in view.facts.items()},
+        outcome=Outcome(
+            failing_cell=outcome.failing_cell if reader.logs else None,
+            error=hidden.text(outcome.error) if reader.logs else "",
+            results=hidden.value(outcome.results) if reader.xcoms else {},
+        ),
+        parameters=parameters,
+        notes=tuple(notes),
+        shows_notebook=view.shows_notebook and reader.logs,
+    )
 
-    :raises JobLost: where it is gone
+
+def hidden_of(task: TaskData, outcome: Outcome, job: Any) -> Hidden:
+    """Return what hides the secrets of a task from what its job and its notebook tell."""
+    values = {"display_name": job.display_name, "kernel_name": job.kernel_name} if job else {}
+    rendered = {name: task.rendered(name) for name in values}
+    others = [(values[name], masked) for name, masked in rendered.items() if MASK in str(masked)]
+    parameters = task.rendered("parameters") if is_told(task) else None
+    return Hidden.of(parameters, outcome.parameters, outcome.injected, others)
+
+
+def redacted(content: bytes) -> bytes:
+    """Return a notebook without the secrets that Airflow's masker knows on the API server.
+
+    :raises NotRendered: if it is compressed, and larger than what is shown
     """
-    record = task.picked_record
-    if record:
-        return hook.get_notebook_execution_job(name=str(record["name"]), view=view, retry=False)
-    if not task.rendered("location"):
-        return None
-    location = str(task.rendered("location"))
-    own = JobName(hook.get_project_id(task.rendered("project_id"), location), location, task.ids.job_id())
-    display_name = task.rendered("display_name") or task.ids.default_display_name
-    job = EarlierTries(hook, task.ids, own, retry=False).find(task.picked.number, display_name=display_name)
-    return hook.get_notebook_execution_job(name=job.name, view=view, retry=False) if job and view != "BASIC" else job
+    if content.startswith(GZIP_MAGIC):
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            content = unpacker.decompress(content, NOTEBOOK_MAX_BYTES + 1)
+        except zlib.error:
+            raise NotRendered("Its gzip compression is broken.") from None
+        if len(content) > NOTEBOOK_MAX_BYTES or not unpacker.eof:
+            raise NotRendered(f"It is larger than {NOTEBOOK_MAX_BYTES:,} bytes, or its gzip compression is broken.")
+    text = content.decode(json.detect_encoding(content), errors="replace")
+    masked = redact(text)
+    return content if masked == text else masked.encode()
+
+
+def is_told(task: TaskData) -> bool:
+    """Whether Airflow shows which of the notebook's parameters are secret: in what it rendered for this task."""
+    return task.are_rendered and "parameters" in task.fields
 
 
 def source_of(hook: NotebookExecutionJobHook, job: Any) -> bytes:
@@ -225,54 +326,58 @@ def read(hook: NotebookExecutionJobHook, stored: StoredNotebook) -> bytes:
 class Outcomes:
     """What the executed notebooks that were looked at last tell: a notebook that is looked at again is not read again.
 
-    The content of the newest one is kept too, as its rendering is asked for next.
+    The content of the newest ones is kept too, for as long as a page takes to ask for its rendering.
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[StoredNotebook, Outcome] = OrderedDict()
-        self._newest: tuple[StoredNotebook, bytes] | None = None
+        self._kept: Cache[Outcome] = Cache(max_bytes=16 * MIB)
+        self._contents: Cache[bytes] = Cache(max_bytes=NOTEBOOK_MAX_BYTES, max_items=4, seconds=30)
 
-    def of(self, hook: NotebookExecutionJobHook, stored: StoredNotebook) -> Outcome:
+    def of(self, hook: NotebookExecutionJobHook, stored: StoredNotebook, place: Place) -> Outcome:
         """What an executed notebook tells.
 
+        :param place: where, and by whom, it is asked for
         :raises NotebookExecutionJobError: where it cannot be read
         """
-        outcome = self._kept.get(stored)
+        outcome = self._kept.get((place, stored))
         if outcome is None:
-            outcome = Outcome.of(self._read(hook, stored))
-            self._kept[stored] = outcome
-            while len(self._kept) > OUTCOMES_KEPT:
-                self._kept.popitem(last=False)
+            outcome = Outcome.of(self._read(hook, stored, place))
+            self._kept.put((place, stored), outcome, outcome.size)
         return outcome
 
-    def content(self, hook: NotebookExecutionJobHook, stored: StoredNotebook) -> bytes:
+    def content(self, hook: NotebookExecutionJobHook, stored: StoredNotebook, place: Place) -> bytes:
         """The content of an executed notebook that may be rendered; see `read`."""
-        kept, self._newest = self._newest, None
-        return kept[1] if kept and kept[0] == stored else read(hook, stored)
+        return self._contents.get((place, stored)) or read(hook, stored)
 
-    def _read(self, hook: NotebookExecutionJobHook, stored: StoredNotebook) -> ExecutedNotebook:
+    def _read(self, hook: NotebookExecutionJobHook, stored: StoredNotebook, place: Place) -> ExecutedNotebook:
         if stored.size > NOTEBOOK_MAX_BYTES:  # read as a stream, whatever its size
             return hook.read_executed_notebook(stored.uri)
         content = read(hook, stored)
-        self._newest = stored, content
+        self._contents.put((place, stored), content, len(content))
         return read_executed(BytesIO(content))
 
 
 def _seen(recorded: JobView, job: Any, task: TaskData) -> JobView:
     """The view that the API's message gives, with the steps that the task saw before."""
-    name = JobName.parse(job.name)
     steps = JobSteps(list(recorded.steps.seen))
     steps.look(job)
+    name = recorded.name
     return replace(
         recorded,
-        name=recorded.name or JobName(str(task.rendered("project_id") or name.project), name.location, name.job_id),
         state=state_of(job),
         job=job,
         message=plain_text(job.status.message),
         steps=steps,
         created=job.create_time,
-        parameters=_parameters(task),
+        folder=name.output_uri(job.gcs_output_uri) if name and job.gcs_output_uri else "",
+        facts=_facts(job, task),
     )
+
+
+def _folder(name: JobName, task: TaskData) -> str:
+    """Return where a job writes its output by the task's arguments; empty if they do not say."""
+    output_uri = task.rendered("gcs_output_uri")
+    return name.output_uri(output_uri) if isinstance(output_uri, str) and MASK not in output_uri else ""
 
 
 def _parameters(task: TaskData) -> Mapping[str, Any] | None:
@@ -292,10 +397,3 @@ def _why_none(task: TaskData) -> str:
     if task.picked is task.tries[-1] and task.picked.is_unfinished:
         return f"Try {number} has not submitted its job yet."
     return f"Try {number} submitted no job of its own: it ended before, or went on with the job of an earlier try."
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(value).astimezone(timezone.utc) if value else None
-    except (TypeError, ValueError):
-        return None

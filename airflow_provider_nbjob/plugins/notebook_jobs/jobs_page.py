@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from airflow_provider_nbjob.plugins.notebook_jobs import URL_PREFIX
-from airflow_provider_nbjob.plugins.notebook_jobs.access import NOT_MAPPED, ReadableDagIds, TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.access import NOT_MAPPED, ReaderOfDags, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.charts import charts_of
 from airflow_provider_nbjob.plugins.notebook_jobs.durations import age_text
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter, field_text
@@ -19,18 +19,18 @@ from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
 
 SOON, LATER = 10, 30  # seconds to the next look, where a job of the page goes on and where none does
 
-router = APIRouter()
+router = APIRouter(redirect_slashes=False)
 
 
 @router.get("/")
-def jobs(request: Request, dag_ids: ReadableDagIds) -> HTMLResponse:
+def jobs(request: Request, reader: ReaderOfDags) -> HTMLResponse:
     """The page; its query is that of `JobFilter`."""
     try:
         wanted = JobFilter.parse(request.query_params.multi_items())
     except ValueError as error:
         raise HTTPException(400, str(error)) from None
     with create_session(scoped=False) as session:
-        listing = list_jobs(session, dag_ids, wanted)
+        listing = list_jobs(session, reader.dag_ids, wanted, narrow=reader.narrow)
     now = datetime.now(timezone.utc)
     airflow_base = request.scope.get("root_path", "").removesuffix(URL_PREFIX)
     return page(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -12,11 +12,19 @@ from sqlalchemy import and_, func, literal, null, or_, select, tuple_, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
+from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook.text import one_line
-from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableDags, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter
-from airflow_provider_nbjob.plugins.notebook_jobs.tries import UNFINISHED, XCOM, known_tasks, same_task_instance, tries
-from airflow_provider_nbjob.record import JOB_XCOM_KEY
+from airflow_provider_nbjob.plugins.notebook_jobs.tries import (
+    UNFINISHED,
+    XCOM,
+    known_tasks,
+    record_text,
+    same_task_instance,
+    tries,
+)
+from airflow_provider_nbjob.record import JOB_XCOM_KEY, Record, read_record
 
 PAGE_SIZE = 50
 CHART_RUNS = 20
@@ -32,7 +40,9 @@ class JobRow:
     :param task_state: the task's, by Airflow's name
     :param state: the job's by the API's name where it is known; else ``ACTIVE``, ``JOB_STATE_FAILED`` where the task
         failed, or ``UNKNOWN``
-    :param record: what the task told of its job; empty where that is not known any more
+    :param record: what the task told of its job; None if that is not known any more
+    :param error: what went wrong, as one line: of the failing cell, else of the job's status; empty if that is not
+        known, or not the reader's to see
     """
 
     task: TaskRef
@@ -41,7 +51,8 @@ class JobRow:
     ended: datetime | None
     task_state: str | None
     state: str
-    record: dict[str, Any] = field(default_factory=dict)
+    record: Record | None = None
+    error: str = ""
 
     def seconds(self, now: datetime) -> float | None:
         """How long the task took, or has taken so far; `None` where it has an end that nobody wrote down."""
@@ -60,19 +71,8 @@ class JobRow:
 
     @property
     def job_id(self) -> str:
-        """The last part of the job's name; empty where that is not known."""
-        return str(self.record.get("name") or "").rpartition("/")[2]
-
-    @property
-    def error(self) -> str:
-        """What went wrong, as one line: of the failing cell, else of the job's status; empty where nothing is known."""
-        cell, status = self.record.get("failed_cell"), self.record.get("status")
-        if isinstance(cell, dict):
-            parts = [cell.get("ename"), cell.get("evalue")]
-            return one_line(f"cell {cell.get('number')}: {': '.join(str(part) for part in parts if part)}")
-        if isinstance(status, dict) and self.state != "JOB_STATE_SUCCEEDED":
-            return one_line(str(status.get("message") or ""))
-        return ""
+        """The last part of the job's name; empty if that is not known."""
+        return self.record.name.job_id if self.record else ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class Listing:
     :param page: that is shown; from 1
     :param tasks: ids of DAG and task, of all that the person may ask for
     :param runs: the last tries of the tasks of the page, each oldest first, by the ids of DAG and task
+    :param notes: what is left out as it is not the reader's to see
     """
 
     rows: list[JobRow] = field(default_factory=list)
@@ -92,6 +93,7 @@ class Listing:
     page: int = 1
     tasks: list[tuple[str, str]] = field(default_factory=list)
     runs: dict[tuple[str, str], list[JobRow]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def pages(self) -> int:
@@ -104,32 +106,52 @@ class Listing:
         return (self.page - 1) * PAGE_SIZE + 1 if self.rows else 0
 
 
-def list_jobs(session: Session, readable_dag_ids: Collection[str], wanted: JobFilter) -> Listing:
+def list_jobs(
+    session: Session,
+    readable_dag_ids: Collection[str],
+    wanted: JobFilter,
+    *,
+    narrow: Callable[[set[str]], ReadableDags] | None = None,
+) -> Listing:
     """The jobs that are asked for, of the DAGs that may be read, in two queries; three where the page is out of range.
 
     :param readable_dag_ids: nothing of another DAG is looked at
+    :param narrow: which of the DAGs that have jobs may be listed, and with errors; default: all
     """
     tasks = [(dag_id, task_id) for dag_id, task_id in session.execute(known_tasks(readable_dag_ids))]
+    known = {dag_id for dag_id, _ in tasks}
+    readable = narrow(known) if narrow else ReadableDags(known, known)
+    tasks = [task for task in tasks if task[0] in readable.listed]
+    around = Listing(tasks=tasks, notes=_notes(known, readable))
     asked = [
         (dag_id, task_id)
         for dag_id, task_id in tasks
         if wanted.dag_id in (None, dag_id) and wanted.task_id in (None, task_id)
     ]
     if not asked:
-        return Listing(tasks=tasks)
-    listing = replace(_read(session, asked, wanted), tasks=tasks)
+        return around
+    listing = _read(session, asked, wanted, readable)
     if listing.total and not listing.rows:
-        listing = replace(_read(session, asked, replace(wanted, page=listing.pages)), tasks=tasks)
-    return listing
+        listing = _read(session, asked, replace(wanted, page=listing.pages), readable)
+    return replace(listing, tasks=around.tasks, notes=around.notes)
 
 
-def _read(session: Session, asked: list[tuple[str, str]], wanted: JobFilter) -> Listing:
+def _notes(known: set[str], readable: ReadableDags) -> list[str]:
+    notes = []
+    if readable.listed != known:
+        notes.append("The jobs of DAGs whose task instances or XComs you may not read are left out.")
+    if readable.with_errors != readable.listed:
+        notes.append("The errors of DAGs whose logs you may not read are left out.")
+    return notes
+
+
+def _read(session: Session, asked: list[tuple[str, str]], wanted: JobFilter, readable: ReadableDags) -> Listing:
     counts, rows, runs = {}, [], defaultdict(list)
     for row in session.execute(_statement(asked, wanted)):
         if row.part == "count":
             counts[str(row.state)] = row.position
         elif row.part == "page":
-            rows.append((row.position, _row(row)))
+            rows.append((row.position, _row(row, with_error=row.dag_id in readable.with_errors)))
         else:
             runs[row.dag_id, row.task_id].append((row.position, _row(row)))
     total = counts.get(wanted.state, 0) if wanted.state else sum(counts.values())
@@ -158,7 +180,7 @@ def _statement(asked: list[tuple[str, str]], wanted: JobFilter) -> Any:
     names = every.c.keys()
     its_record = and_(page.c.on_record, XCOM.c.key == JOB_XCOM_KEY, same_task_instance(XCOM, page))
     position = func.row_number().over(order_by=_newest_first(page))
-    shown = select(literal("page").label("part"), position.label("position"), page, XCOM.c.value.label("record"))
+    shown = select(literal("page").label("part"), position.label("position"), page, record_text().label("record"))
     runs = _last_runs(every, page)
     counts = select(found.c.state, func.count().label("number")).group_by(found.c.state).subquery("counts")
     return union_all(
@@ -205,14 +227,22 @@ def _newest_first(found: Any) -> tuple[ColumnElement[Any], ...]:
     )
 
 
-def _row(row: Any) -> JobRow:
-    record = getattr(row, "record", None)
+def _row(row: Any, *, with_error: bool = False) -> JobRow:
+    record = read_record(getattr(row, "record", None))
+    state = str(row.state)
     return JobRow(
         task=TaskRef(row.dag_id, row.run_id, row.task_id, row.map_index, row.try_number),
         rendered_map_index=row.rendered_map_index,
         started=row.started,
         ended=row.ended,
         task_state=row.task_state,
-        state=str(row.state),
-        record=record if isinstance(record, dict) else {},
+        state=state,
+        record=record,
+        error=_error(record, state) if record and with_error else "",
     )
+
+
+def _error(record: Record, state: str) -> str:
+    if record.failed_cell or record.error:
+        return one_line(f"cell {record.failed_cell or '?'}: {redact(record.error)}")
+    return one_line(redact(record.message)) if state != "JOB_STATE_SUCCEEDED" else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -12,16 +12,22 @@ from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancehistory import TaskInstanceHistory
-from airflow.models.xcom import XComModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
-from airflow_provider_nbjob.record import JOB_XCOM_KEY
+from airflow_provider_nbjob.plugins.notebook_jobs.tries import XCOM, record_text
+from airflow_provider_nbjob.record import JOB_XCOM_KEY, Record, read_record
+from airflow_provider_nbjob.rendering import MASK
 from airflow_provider_nbjob.tries import Tries
 
 # What leads to a job's API. A record has it too, but people may edit XComs who may use no connection.
 WAY = ("location", "project_id", "gcp_conn_id", "impersonation_chain", "api_endpoint")
+# What says which job it is, and what is shown of it.
+TOLD = (
+    *("notebook_execution_job_id", "notebook_execution_job", "schedule"),
+    *("display_name", "gcs_output_uri", "parameters"),
+)
 UNFINISHED = frozenset(
     {None, "scheduled", "queued", "running", "restarting", "deferred", "up_for_retry", "up_for_reschedule"}
 )
@@ -41,21 +47,36 @@ class TaskTry(NamedTuple):
         return self.state in UNFINISHED
 
 
+class Place(NamedTuple):
+    """Where a task's job is asked for, and by whom: what it sees there, another place need not.
+
+    :param gcp_conn_id: of Airflow's connection; None for the default
+    """
+
+    location: str | None
+    project_id: str | None
+    gcp_conn_id: str | None
+    impersonation_chain: str | tuple[str, ...] | None
+    api_endpoint: str | None
+
+
 @dataclass(frozen=True)
 class TaskData:
     """A task instance.
 
     :param tries: all that began, the oldest first; at least one
-    :param record: see `record_of`; of the newest try that submitted a job, `None` where there is none
+    :param record: of the newest try that submitted a job; None if there is none, or it is not the reader's to see
     :param fields: the operator's arguments by name, as they were rendered for the newest try, or else as they stand in
         the newest version of the DAG
+    :param are_rendered: whether they are the rendered ones, in which Airflow masks secrets
     """
 
     ref: TaskRef
     tries: tuple[TaskTry, ...]
     run_start: datetime | None
-    record: Mapping[str, Any] | None = None
+    record: Record | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    are_rendered: bool = False
 
     @property
     def picked(self) -> TaskTry:
@@ -63,9 +84,9 @@ class TaskData:
         return next((one for one in self.tries if one.number == self.ref.try_number), self.tries[-1])
 
     @property
-    def picked_record(self) -> Mapping[str, Any] | None:
-        """The record, where it is of the picked try."""
-        is_picked = self.record and self.record.get("try_number", self.tries[-1].number) == self.picked.number
+    def picked_record(self) -> Record | None:
+        """The record, if it is of the picked try."""
+        is_picked = self.record and (self.record.try_number or self.tries[-1].number) == self.picked.number
         return self.record if is_picked else None
 
     @property
@@ -74,19 +95,46 @@ class TaskData:
         return self.record is not None or set(WAY) < set(self.fields)
 
     @property
+    def key(self) -> Hashable:
+        """All that what is asked of Google Cloud, and what is shown of it, depends on."""
+        return self.place, self.ref, self.tries, repr(self.record), repr(sorted(self.fields.items(), key=str))
+
+    @property
     def ids(self) -> Tries:
         """The ids of its jobs."""
         ref = self.ref
         return Tries(ref.dag_id, ref.run_id, self.run_start, ref.task_id, ref.map_index, self.picked.number, 1)
+
+    @property
+    def place(self) -> Place | None:
+        """Where the job is asked for; None if that is not known, or Airflow masks a part of it."""
+        known = [self.fields[name] for name in WAY if name in self.fields]
+        if len(known) < len(WAY) or MASK in repr(known):
+            return None
+        chain = self.rendered("impersonation_chain")
+        return Place(
+            location=self._text("location"),
+            project_id=self._text("project_id"),
+            gcp_conn_id=self._text("gcp_conn_id"),
+            impersonation_chain=tuple(map(str, chain)) if isinstance(chain, list | tuple) else chain and str(chain),
+            api_endpoint=self._text("api_endpoint"),
+        )
 
     def rendered(self, name: str) -> Any:
         """An argument of the operator; `None` where it was not given."""
         value = self.fields.get(name)
         return None if value in ("", "None") else value
 
+    def _text(self, name: str) -> str | None:
+        value = self.rendered(name)
+        return None if value is None else str(value)
 
-def load_task(session: Session, ref: TaskRef) -> TaskData | None:
-    """A task instance, by a constant number of queries; `None` where there is none, or not the try asked for."""
+
+def load_task(session: Session, ref: TaskRef, *, with_record: bool = True) -> TaskData | None:
+    """A task instance, by a constant number of queries; `None` where there is none, or not the try asked for.
+
+    :param with_record: false: do not read what the task recorded of its job
+    """
 
     def of(model: Any) -> Any:
         return (
@@ -120,13 +168,16 @@ def load_task(session: Session, ref: TaskRef) -> TaskData | None:
     tries = {one.number: one for one in (*(TaskTry(*row) for row in earlier), TaskTry(*newest[:4]))}
     if ref.try_number not in (None, *tries):
         return None
-    record = session.scalar(select(XComModel.value).where(*of(XComModel), XComModel.key == JOB_XCOM_KEY))
+    record = None
+    if with_record:
+        record = session.scalar(select(record_text()).where(*of(XCOM.c), XCOM.c.key == JOB_XCOM_KEY))
     return TaskData(
         ref=ref,
         tries=tuple(tries[number] for number in sorted(tries) if number > 0) or (TaskTry(*newest[:4]),),
         run_start=newest[4],
-        record=record if isinstance(record, Mapping) else None,
+        record=read_record(record),
         fields=newest[5] or _arguments(session, ref),
+        are_rendered=bool(newest[5]),
     )
 
 
@@ -149,8 +200,8 @@ def _arguments(session: Session, ref: TaskRef) -> Mapping[str, Any]:
     given = _given(dag.get_task(ref.task_id))
     return {
         name: given[name]
-        for name in (*WAY, "display_name", "parameters")
-        if name in given and "{{" not in str(given[name])
+        for name in (*WAY, *TOLD)
+        if name in given and not any(mark in str(given[name]) for mark in ("{{", "{%"))
     }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Literal
+from io import BytesIO
+from typing import Literal, TypeVar
 
 from airflow.utils.session import create_session
 from fastapi import APIRouter, HTTPException, Request
@@ -14,29 +17,33 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, Response
 
 from airflow_provider_nbjob.exceptions import JobLost, NotebookUnreadable
-from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableTask, TaskRef
+from airflow_provider_nbjob.notebook.executed import read_executed
+from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableTask, Reader, ReaderOfTask, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounded, TookTooLong
+from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
+from airflow_provider_nbjob.plugins.notebook_jobs.hidden import TooManySecrets
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import (
+    MIB,
+    NO_PLACE,
     JobView,
+    Outcome,
     Outcomes,
-    find_job,
+    hidden_of,
     make_hook,
     recorded_view,
+    redacted,
+    shown,
     source_of,
     view_of,
 )
+from airflow_provider_nbjob.plugins.notebook_jobs.lookup import NotOurs, look_up
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
-from airflow_provider_nbjob.plugins.notebook_jobs.recent import Recent
+from airflow_provider_nbjob.plugins.notebook_jobs.problems import public_message
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, load_task
 from airflow_provider_nbjob.plugins.notebook_jobs.timeline import steps_of
-from airflow_provider_nbjob.rendering import (
-    DOCUMENT_HEADERS,
-    NotRendered,
-    RendererMissing,
-    RenderingCache,
-    is_installed,
-    render,
-)
+from airflow_provider_nbjob.rendering import DOCUMENT_HEADERS, NotRendered, RendererMissing, is_installed, render
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -47,25 +54,29 @@ NO_JOB = (
     " here, once it has submitted it."
 )
 
-router = APIRouter()
+NOT_READABLE = "You may not read the logs of this DAG's tasks, and the notebook is one of them."
+
+router = APIRouter(redirect_slashes=False)
 _google = Bounded()
 _outcomes = Outcomes()
-_documents = RenderingCache()
-_views = Recent(seconds=REFRESH_SECONDS / 2)
+_documents: Cache[bytes] = Cache(max_bytes=64 * MIB)
+_views: Cache[JobView] = Cache(max_bytes=32 * MIB, max_items=500, seconds=REFRESH_SECONDS / 2)
 
 
 @router.get("/task")
-async def task_tab(request: Request, ref: ReadableTask) -> Response:
-    """The job of a task instance's try, with all that is known of it."""
-    task = await run_in_threadpool(_load, ref)
+async def task_tab(request: Request, ref: ReadableTask, reader: ReaderOfTask) -> Response:
+    """The job of a task instance's try, with all that is known of it and is the reader's to see."""
+    task = await run_in_threadpool(_load, ref, with_record=reader.xcoms)
     if task is None:
         return page("message.html", request, status=404, title="Notebook", message="There is no such task instance.")
     if not task.is_notebook_task:
         return page("message.html", request, title="Notebook", message=NO_JOB)
+    is_late = False
     try:
-        view = await _google.run(_view, task)
+        view = await _run("view", task, reader, lambda: _view(task))
     except TookTooLong as error:
-        view = replace(recorded_view(task), problem=str(error))
+        view, is_late = replace(recorded_view(task), problem=str(error)), True
+    view = await run_in_threadpool(shown, view, task, reader)
     now = datetime.now(timezone.utc)
     return page(
         "task.html",
@@ -75,54 +86,83 @@ async def task_tab(request: Request, ref: ReadableTask) -> Response:
         view=view,
         now=now,
         steps=steps_of(view, now),
-        refresh_seconds=REFRESH_SECONDS if view.is_active or task.picked.is_unfinished else 0,
+        refresh_seconds=REFRESH_SECONDS if is_late or view.is_active or task.picked.is_unfinished else 0,
         can_render=is_installed(),
         missing=str(RendererMissing()),
     )
 
 
 @router.get("/notebook")
-async def notebook(ref: ReadableTask, theme: Literal["light", "dark"] = "light") -> Response:
+async def notebook(ref: ReadableTask, reader: ReaderOfTask, theme: Literal["light", "dark"] = "light") -> Response:
     """The notebook of a try as a document for a sandboxed frame: the executed one, or the source until there is one."""
-    task = await run_in_threadpool(_load, ref)
+    if not reader.logs:
+        raise HTTPException(403, NOT_READABLE)
+    task = await run_in_threadpool(_load, ref, with_record=reader.xcoms)
     if task is None:
         raise HTTPException(404, "There is no such task instance.")
     try:
-        document = await _google.run(_document, task, theme)
-    except (JobLost, NotebookUnreadable, NotRendered, RendererMissing) as error:
-        raise HTTPException(404, str(error)) from None
+        document = await _run(theme, task, reader, lambda: _document(task, theme))
+    except (JobLost, NotOurs, NotebookUnreadable, NotRendered, RendererMissing, TooManySecrets) as error:
+        raise HTTPException(404, public_message(error)) from None
+    except TookTooLong as error:
+        raise HTTPException(503, f"The notebook could not be read: {error}") from None
     except Exception as error:  # no such connection, no answer
         log.warning("The notebook of %s could not be shown", ref, exc_info=True)
-        raise HTTPException(503, f"The notebook could not be read: {error}") from None
+        raise HTTPException(503, f"The notebook could not be read: {public_message(error)}") from None
     return HTMLResponse(document, headers=dict(DOCUMENT_HEADERS))
 
 
-def _load(ref: TaskRef) -> TaskData | None:
+def _load(ref: TaskRef, *, with_record: bool = True) -> TaskData | None:
     with create_session(scoped=False) as session:
-        return load_task(session, ref)
+        return load_task(session, ref, with_record=with_record)
+
+
+async def _run(what: str, task: TaskData, reader: Reader, function: Callable[[], T]) -> T:
+    """Do what takes Google Cloud: once for all who ask for the same, and not too much at once for one of them."""
+    claims = {"user": reader.user_id, "place": task.place}
+    return await _google.run(function, key=(what, task.key), claims=claims)
 
 
 def _view(task: TaskData) -> JobView:
-    """The view of a task's job, which those who look at the same time share."""
-    return _views.get((task.ref, task.tries, str(task.record)), lambda: view_of(task, _outcomes))
+    """The view of a task's job, which those who look at the same time share; it has secrets, see `shown`."""
+    view = _views.get(task.key)
+    if view is None:
+        view = view_of(task, _outcomes)
+        size = type(view.job).pb(view.job).ByteSize() if view.job else 0
+        _views.put(task.key, view, size + view.outcome.size)
+    return view
 
 
 def _document(task: TaskData, theme: Literal["light", "dark"]) -> bytes:
-    """The rendered notebook, from the cache where its object has not changed.
+    """The rendered notebook, from the cache where neither its object nor what is secret in it has changed.
 
     :raises NotRendered: where it cannot be, and why
     """
     end_time = time.monotonic() + SECONDS - 0.5
-    hook = make_hook(task)
-    job = find_job(hook, task)
-    if job is None:
+    if task.place is None:
+        raise NotRendered(NO_PLACE)
+    hook = make_hook(task.place)
+    lookup = look_up(hook, task)
+    if lookup is None:
         raise JobLost("There is no job.")
+    job = lookup.fetch(hook)
     stored = hook.stat_output_notebook(job, retry=False)
-    failing_cell = _outcomes.of(hook, stored).failing_cell if stored else None
-    key = (stored or (job.name, "source"), theme)
+    secrecy = repr((task.are_rendered, task.fields.get("parameters"), task.rendered("display_name")))
+    key = (task.place, stored or (job.name, "source"), theme, hashlib.sha256(secrecy.encode(errors="replace")).digest())
     if document := _documents.get(key):
         return document
-    content = _outcomes.content(hook, stored) if stored else source_of(hook, find_job(hook, task, "FULL"))
-    document = render(content, theme=theme, failing_cell=failing_cell, timeout=end_time - time.monotonic())
-    _documents.put(key, document)
+    if stored:
+        outcome = _outcomes.of(hook, stored, task.place)
+        content = _outcomes.content(hook, stored, task.place)
+    else:
+        content = source_of(hook, lookup.fetch(hook, "FULL"))
+        outcome = Outcome.of(read_executed(BytesIO(content)))
+    document = render(
+        redacted(content),
+        theme=theme,
+        failing_cell=outcome.failing_cell if stored else None,
+        secrets=hidden_of(task, outcome, job).in_notebook(outcome.parameters),
+        timeout=end_time - time.monotonic(),
+    )
+    _documents.put(key, document, len(document))
     return document

@@ -15,6 +15,7 @@ from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.xcom import XComModel
 from sqlalchemy import (
     String,
+    Text,
     and_,
     case,
     cast,
@@ -29,15 +30,17 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
-from sqlalchemy.sql.expression import CTE, ColumnElement, Select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import CTE, ColumnElement, FunctionElement, Select
 
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import ACTIVE, UNKNOWN
-from airflow_provider_nbjob.record import JOB_XCOM_KEY
+from airflow_provider_nbjob.record import JOB_XCOM_KEY, NAME_MAX
 
 XCOM: Any = XComModel.__table__
 TI: Any = TaskInstance.__table__
 HISTORY: Any = TaskInstanceHistory.__table__
 FAILED = "JOB_STATE_FAILED"
+RECORD_MAX = 256 * 1024  # characters of a record that is read; a task writes some thousand
 # Of a task whose try goes on; a deferred one is queued again under the same try number.
 UNFINISHED = ("running", "deferred", "scheduled", "queued", "restarting", "up_for_reschedule")
 NEVER_RAN = ("skipped", "upstream_failed", "removed")
@@ -136,9 +139,42 @@ def _in_history(tasks: Pairs) -> Select[Any]:
     )
 
 
+def record_text() -> ColumnElement[str | None]:
+    """Return the record as text, null if it is larger than any that a task writes.
+
+    As JSON it would be read by the database's driver, which breaks on what is nested too deep for Python.
+    """
+    text = cast(XCOM.c.value, Text)
+    return case((func.length(text) <= RECORD_MAX, text))
+
+
+class _Readable(FunctionElement[str]):
+    """A part of JSON as text, null if the database cannot read it.
+
+    SQLite keeps any text as JSON, such as one with NaN, and ends a query at what it cannot read or its driver cannot
+    decode. Other databases take only what they can read.
+    """
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(_Readable)
+def _as_it_is(element: _Readable, compiler: Any, **options: Any) -> str:
+    part, _ = element.clauses
+    return str(compiler.process(part, **options))
+
+
+@compiles(_Readable, "sqlite")
+def _if_valid(element: _Readable, compiler: Any, **options: Any) -> str:
+    part, whole = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"CASE WHEN json_valid({whole}) AND {part} NOT GLOB '*[^ -~]*' THEN {part} END"
+
+
 def _told(name: str) -> ColumnElement[str]:
-    """A part of the record as text; null where the XCom is no object."""
-    return XCOM.c.value[name].as_string()
+    """A part of the record as text, cut where nothing true is so long; null where the XCom is no object."""
+    part = _Readable(XCOM.c.value[name].as_string(), cast(XCOM.c.value, Text))
+    return func.substr(part, 1, NAME_MAX, type_=String)
 
 
 def _is_told_try() -> ColumnElement[bool]:

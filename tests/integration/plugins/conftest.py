@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
+from airflow_provider_nbjob.record import parse_record
 from tests.conftest import BUCKET, EmulatorProcess
 from tests.integration.conftest import LOCATION, arguments, lead_to, make_context
 from tests.integration.test_operators import run_operator
@@ -56,7 +57,7 @@ class Ran:
             "fields": WAY,
             **changes,
         }
-        return TaskData(**values)
+        return TaskData(**{**values, "record": parse_record(values["record"])})
 
 
 @pytest.fixture

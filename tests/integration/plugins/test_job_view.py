@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_nbjob.job import JobName, JobState
-from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes, find_job, make_hook, source_of, view_of
+from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes, make_hook, source_of, view_of
+from airflow_provider_nbjob.plugins.notebook_jobs.lookup import look_up
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskTry
 from airflow_provider_nbjob.rendering import NotRendered
 from tests.conftest import CHECKOUT
@@ -39,13 +40,13 @@ def test_a_running_job_shows_its_source(ran, service, hook):
     view = view_of(ran.data(), Outcomes())
     assert view.is_active
     assert view.output is None
-    full = find_job(hook, ran.data(), "FULL")
+    full = look_up(hook, ran.data()).fetch(hook, "FULL")
     assert b"time.sleep(3600)" in source_of(hook, full)
     assert ran.record["name"] in active_jobs(service)  # a look changes nothing
 
 
 def test_the_source_in_a_bucket(failure, hook):
-    assert b"rows[" in source_of(hook, find_job(hook, failure.data(), "FULL"))
+    assert b"rows[" in source_of(hook, look_up(hook, failure.data()).fetch(hook, "FULL"))
 
 
 def test_the_source_that_was_submitted(ran, hook):
@@ -54,7 +55,7 @@ def test_the_source_that_was_submitted(ran, hook):
         gcs_notebook_source=None,
         direct_notebook_source=str(CHECKOUT / "example_dags" / "notebooks" / "failing.ipynb"),
     )
-    assert b"rows[" in source_of(hook, find_job(hook, ran.data(), "FULL"))
+    assert b"rows[" in source_of(hook, look_up(hook, ran.data()).fetch(hook, "FULL"))
 
 
 @pytest.mark.parametrize("cleared", [False, True])
@@ -113,14 +114,16 @@ def test_the_way_is_the_operators_and_not_the_records(success):
 def test_a_notebook_is_read_once_for_each_of_its_generations(success, service, monkeypatch):
     outcomes, data = Outcomes(), success.data()
     reads = []
-    kind = type(make_hook(data))
-    monkeypatch.setattr(kind, "read_stored_notebook", lambda self, stored: reads.append(stored) or b'{"cells": []}')
+    kind = type(make_hook(data.place))
+    monkeypatch.setattr(
+        kind, "read_stored_notebook", lambda self, stored, **_: reads.append(stored) or b'{"cells": []}'
+    )
     stored = view_of(data, outcomes).output
     view_of(data, outcomes)
     assert reads == [stored]
-    outcomes.content(make_hook(data), stored)  # kept for the rendering that follows
+    outcomes.content(make_hook(data.place), stored, data.place)  # kept for the rendering that follows
     assert reads == [stored]
-    hook = make_hook(data)
+    hook = make_hook(data.place)
     hook.upload_notebook(service.object_path(stored.uri).read_bytes(), stored.uri)
     other = view_of(data, outcomes).output
     assert other.generation != stored.generation
@@ -133,4 +136,4 @@ def test_a_notebook_that_is_too_large_is_not_rendered_but_read(failure, monkeypa
     view = view_of(data, outcomes)
     assert view.outcome.failing_cell == 3
     with pytest.raises(NotRendered, match="bytes"):
-        outcomes.content(make_hook(data), view.output)
+        outcomes.content(make_hook(data.place), view.output, data.place)

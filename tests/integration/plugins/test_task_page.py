@@ -13,13 +13,12 @@ from fastapi.testclient import TestClient
 
 from airflow_provider_nbjob.hooks import clients
 from airflow_provider_nbjob.plugins.notebook_jobs import task_page
-from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef, readable_task
+from airflow_provider_nbjob.plugins.notebook_jobs.access import Reader, TaskRef, readable_task, reader_of
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
 from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounded
+from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
-from airflow_provider_nbjob.plugins.notebook_jobs.recent import Recent
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
-from airflow_provider_nbjob.rendering import RenderingCache
 from tests.integration.plugins.conftest import FAILING
 from tests.integration.test_operators import SLEEPING
 from tests.support.patience import patient
@@ -32,15 +31,19 @@ def browser(monkeypatch):
     """Somebody who may read everything; `browser.task` is what Airflow's database has."""
     client = TestClient(app)
     client.task = None
-    overrides = {get_user: lambda: None, readable_task: lambda: TaskRef("d", "r", "t")}
+    overrides = {
+        get_user: lambda: None,
+        readable_task: lambda: TaskRef("d", "r", "t"),
+        reader_of: lambda: Reader("somebody", xcoms=True, logs=True),
+    }
     monkeypatch.setattr(app, "dependency_overrides", overrides)
-    monkeypatch.setattr(task_page, "_load", lambda ref: client.task)
+    monkeypatch.setattr(task_page, "_load", lambda ref, with_record: client.task)
     monkeypatch.setattr(task_page, "SECONDS", patient(SECONDS))
     for name, made in {
         "_google": Bounded(seconds=patient(SECONDS)),
         "_outcomes": Outcomes(),
-        "_documents": RenderingCache(),
-        "_views": Recent(seconds=3600),
+        "_documents": Cache(max_bytes=2**26),
+        "_views": Cache(max_bytes=2**24, seconds=3600),
     }.items():
         monkeypatch.setattr(task_page, name, made)
     return client
@@ -61,7 +64,7 @@ def hanging_bucket(monkeypatch):
                     return
 
         threading.Thread(target=accept, daemon=True).start()
-        monkeypatch.setattr(clients.storage_client, "_kept", {})
+        monkeypatch.setattr(clients.storage_client, "_kept", type(clients.storage_client._kept)())
         yield
         for connection, _ in accepted:
             connection.close()
@@ -122,7 +125,7 @@ def test_a_task_of_another_provider_gets_a_quiet_note(browser):
 
 
 def test_what_no_route_foresaw_is_answered_too(browser, monkeypatch, caplog):
-    def fails(ref):
+    def fails(ref, with_record):
         raise ZeroDivisionError("a secret")
 
     monkeypatch.setattr(task_page, "_load", fails)

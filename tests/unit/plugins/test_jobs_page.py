@@ -28,6 +28,9 @@ class Person(SimpleNamespace):
     def is_authorized_dag(self, **_) -> bool:
         return self.may_list
 
+    def batch_is_authorized_dag(self, requests, **_) -> bool:
+        return self.may_list
+
     def get_authorized_dag_ids(self, **_) -> set[str]:
         return set(self.dag_ids)
 

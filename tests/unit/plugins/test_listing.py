@@ -99,7 +99,7 @@ def test_forged_parts_of_a_record_are_shown_as_text(rows, listed):
     told = record("j", name=7, failed_cell="none", status=["no"], job_state="JOB_STATE_FAILED")
     rows.task_instance(told=told)
     rows.task_instance(run_id="run_2", told=record("j", **{**FAILED, "failed_cell": {"number": [1], "evalue": 2}}))
-    assert [(row.job_id, row.error) for row in listed().rows] == [("7", ""), ("j", "cell [1]: 2")]
+    assert [(row.job_id, row.error) for row in listed().rows] == [("", ""), ("j", "the notebook failed")]
 
 
 def test_earlier_tries_are_in_the_history_alone(rows, listed):
