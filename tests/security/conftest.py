@@ -7,6 +7,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.security.plugin_support import airflow_tables, site
+
+__all__ = ["airflow_tables", "site"]
+
 # How long an example takes, and how long it takes to make, depends on the machine.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
