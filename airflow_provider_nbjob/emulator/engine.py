@@ -11,8 +11,6 @@ import logging
 import os
 import queue
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -22,8 +20,8 @@ from typing import Any
 
 from google.rpc import code_pb2
 
-from airflow_provider_nbjob.emulator.environment import hidden_from_kernel, runner_environment
 from airflow_provider_nbjob.emulator.processes import kill_tree
+from airflow_provider_nbjob.emulator.runner import Runner, Runners
 from airflow_provider_nbjob.emulator.sources import SourceError, output_name, read_source
 from airflow_provider_nbjob.emulator.storage import Storage
 from airflow_provider_nbjob.emulator.store import Store, set_state, state_of
@@ -72,12 +70,12 @@ class Engine:
     ) -> None:
         self.cleanup_delay = cleanup_delay
         self.additions: dict[str, str] = {}  # variables of notebooks that lead them to what the emulator serves
-        self._environment_names = tuple(environment)
         self._store, self._storage, self._data_dir = store, storage, data_dir
         self._queue: queue.Queue[_Run | None] = queue.Queue()
         self._runs: dict[str, _Run] = {}  # those that wait, and those that run
         self._pinned: set[str] = set()
         self._lock = threading.Lock()
+        self._runners = Runners(data_dir, environment, self.additions)
         self._fail_what_was_interrupted()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(max_concurrent)]
         for thread in self._threads:
@@ -104,6 +102,7 @@ class Engine:
             self._stop_run(run)
         for thread in self._threads:
             thread.join(15)
+        self._runners.stop()
 
     def forget(self, name: str) -> None:
         """Stop the run of a deleted job; another job may have its name from now on."""
@@ -217,26 +216,17 @@ class Engine:
         except SourceError as error:
             self.end(run.name, JobState.FAILED, code_pb2.NOT_FOUND, str(error))
             return
-        with tempfile.TemporaryDirectory(prefix="job-", dir=self._data_dir) as folder:
-            self._execute(run, job, notebook, Path(folder))
+        runner = self._runners.take()
+        try:
+            self._execute(run, job, notebook, runner)
+        finally:
+            runner.end()
 
-    def _execute(self, run: _Run, job: Any, notebook: bytes, folder: Path) -> None:
-        """Run the notebook in a folder of its own, write what came of it, and end the job."""
-        (folder / "input.ipynb").write_bytes(notebook)
-        (folder / "work").mkdir()
+    def _execute(self, run: _Run, job: Any, notebook: bytes, runner: Runner) -> None:
+        """Run the notebook, write what came of it, and end the job."""
         self._advance(run.name, JobState.RUNNING)
-        command = [sys.executable, "-m", "airflow_provider_nbjob.emulator.run_notebook", str(folder), job.kernel_name]
-        command += hidden_from_kernel(self._environment_names)
-        with (folder / "log.txt").open("wb") as output:
-            run.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd=folder / "work",
-                env=self._environment(),
-            )
+        run.process = runner.process
+        runner.begin(notebook, job.kernel_name)
         if run.stopped.is_set():  # between the look at the queue and the start of the process
             kill_tree(run.process.pid)
         timeout = job.execution_timeout.ToNanoseconds() / 1e9 if job.HasField("execution_timeout") else DEFAULT_TIMEOUT
@@ -247,7 +237,7 @@ class Engine:
             kill_tree(run.process.pid)
             run.process.wait()
             has_expired = True
-        self._write_output(job, folder)
+        self._write_output(job, runner.folder)
         if run.stopped.is_set():
             return  # whoever stopped it says what it ended as
         if has_expired:
@@ -255,7 +245,7 @@ class Engine:
             message = f"The execution timeout of {timeout:g} s was exceeded."
             self.end(run.name, JobState.EXPIRED, code_pb2.DEADLINE_EXCEEDED, message)
             return
-        self._end_by_outcome(run.name, folder)
+        self._end_by_outcome(run.name, runner.folder)
 
     def _end_by_outcome(self, name: str, folder: Path) -> None:
         try:
@@ -274,11 +264,6 @@ class Engine:
         if output.exists() and self._store.get(job.name) is not None:
             uri = JobName.parse(job.name).output_uri(job.gcs_output_uri) + output_name(job)
             self._storage.write(uri, output.read_bytes())
-
-    def _environment(self) -> dict[str, str]:
-        cache = self._data_dir / "cache"
-        cache.mkdir(exist_ok=True)
-        return runner_environment(os.environ, self._environment_names, cache, self.additions)
 
 
 def _tail(path: Path) -> str:

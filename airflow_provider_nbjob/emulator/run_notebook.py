@@ -1,13 +1,16 @@
 """Run one notebook, in a process of its own.
 
-``python -m airflow_provider_nbjob.emulator.run_notebook FOLDER KERNEL [HIDDEN ...]``, see `main`.
+``python -m airflow_provider_nbjob.emulator.run_notebook FOLDER [HIDDEN ...]``, see `main`.
 
-Reads ``input.ipynb`` of the folder, writes ``output.ipynb`` beside it after every cell, and at the end
-``outcome.json``: ``{"succeeded": bool, "message": str}``. The message quotes no source of a cell.
+Starts the kernel `DEFAULT_KERNEL` at once, before there is a notebook. Whoever starts this process ahead saves a job
+the time that a kernel takes. Then waits for a line on its standard input: the name of the kernel to use, as JSON. Reads
+``input.ipynb`` of the folder, writes ``output.ipynb`` beside it after every cell, and at the end ``outcome.json``:
+``{"succeeded": bool, "message": str}``. The message quotes no source of a cell.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -17,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.util import ensure_async
 
 from airflow_provider_nbjob.emulator.processes import adopt_orphans, end_with_parent, kill_descendants
 
@@ -27,24 +31,58 @@ DEFAULT_KERNEL = "python3"
 KERNEL_STARTS = 3
 
 
-def main(folder: Path, kernel_name: str, hidden: list[str]) -> None:
+def main(folder: Path, hidden: list[str]) -> None:
     """Run the notebook of a folder.
 
-    :param folder: holds ``input.ipynb``, and a folder ``work`` that is the notebook's working directory
-    :param kernel_name: kernel to run it with; empty: the notebook's own
+    :param folder: holds ``work``, the notebook's working directory; and ``input.ipynb``, before the line is written
     :param hidden: names of variables of this process that the kernel does not get
     """
     for name in hidden:
         os.environ.pop(name, None)
     adopt_orphans()
     threading.Thread(target=end_with_parent, daemon=True).start()
-    succeeded, message = execute(folder, kernel_name)
-    (folder / "outcome.json").write_text(json.dumps({"succeeded": succeeded, "message": message}))
+    outcome = asyncio.run(run(folder))
+    if outcome is not None:
+        succeeded, message = outcome
+        (folder / "outcome.json").write_text(json.dumps({"succeeded": succeeded, "message": message}))
     kill_descendants(os.getpid())
 
 
-def execute(folder: Path, kernel_name: str) -> tuple[bool, str]:
-    """Run the notebook of a folder; whether it succeeded, and what went wrong where it did not."""
+async def run(folder: Path) -> tuple[bool, str] | None:
+    """Start a kernel, wait for the line, and run the notebook.
+
+    :return: whether the notebook succeeded, and what went wrong if it did not; None if the input ended without a line
+    """
+    work = folder / "work"
+    prepared = await start_kernel(work)
+    line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    return await execute(folder, json.loads(line), prepared) if line else None
+
+
+def make_client(work: Path, kernel: str) -> NotebookClient:
+    """Return a client without a notebook, for a kernel whose working directory is `work`."""
+    resources = {"metadata": {"path": str(work)}}
+    return NotebookClient(nbformat.v4.new_notebook(), timeout=None, kernel_name=kernel, resources=resources)
+
+
+async def start_kernel(work: Path) -> NotebookClient | None:
+    """Start `DEFAULT_KERNEL` and return its client, or None if it did not start: the run then tries again."""
+    client = make_client(work, DEFAULT_KERNEL)
+    try:
+        client.create_kernel_manager()
+        await client.async_start_new_kernel()
+        await client.async_start_new_kernel_client()
+    except (RuntimeError, NoSuchKernel):
+        return None
+    return client
+
+
+async def execute(folder: Path, kernel_name: str, prepared: NotebookClient | None) -> tuple[bool, str]:
+    """Run the notebook of a folder.
+
+    :param prepared: client of a kernel that was started before, used if the notebook wants that kernel
+    :return: whether it succeeded, and what went wrong if it did not
+    """
     try:
         notebook = nbformat.read(folder / "input.ipynb", as_version=4)
         nbformat.validate(notebook)
@@ -60,12 +98,8 @@ def execute(folder: Path, kernel_name: str) -> tuple[bool, str]:
         nbformat.write(notebook, partial)
         partial.replace(folder / "output.ipynb")
 
-    def make_client() -> NotebookClient:
-        resources = {"metadata": {"path": str(folder / "work")}}
-        return NotebookClient(notebook, timeout=None, kernel_name=kernel, on_cell_executed=save, resources=resources)
-
     try:
-        run_cells(make_client)
+        await run_cells(notebook, folder / "work", kernel, prepared, save)
     except CellExecutionError as error:
         return False, f"{failing_cell(notebook)} raised {error.ename}: {error.evalue}"
     except DeadKernelError:
@@ -77,24 +111,37 @@ def execute(folder: Path, kernel_name: str) -> tuple[bool, str]:
     return True, ""
 
 
-def run_cells(make_client: Callable[[], NotebookClient]) -> None:
-    """Run a notebook's cells, with another try where its kernel did not start.
+async def run_cells(
+    notebook: nbformat.NotebookNode,
+    work: Path,
+    kernel: str,
+    prepared: NotebookClient | None,
+    save: Callable[..., None],
+) -> None:
+    """Run a notebook's cells; start the kernel again if it did not start.
 
     Kernels that start at the same moment may choose the same free port, and one of them then dies.
 
-    :param make_client: makes a client for one try: a client cannot be used again after its kernel did not start
-
-    :raises RuntimeError: where the kernel did not start in `KERNEL_STARTS` tries
+    :param save: called after every cell
+    :raises RuntimeError: if the kernel did not start in `KERNEL_STARTS` tries
     """
+    client = make_client(work, kernel)
+    if prepared and prepared.km:
+        if prepared.kernel_name == kernel and await ensure_async(prepared.km.is_alive()):
+            client = prepared
+        else:
+            await ensure_async(prepared.km.shutdown_kernel(now=True))
     for attempt in range(1, KERNEL_STARTS + 1):
+        client.nb, client.on_cell_executed = notebook, save
         try:
-            make_client().execute()
+            await client.async_execute()
             return
         except DeadKernelError:
             raise
         except RuntimeError:
             if attempt == KERNEL_STARTS:
                 raise
+        client = make_client(work, kernel)  # one cannot be used again after its kernel did not start
 
 
 def choose_kernel(notebook: nbformat.NotebookNode, kernel_name: str) -> str:
@@ -122,4 +169,4 @@ def failing_cell(notebook: nbformat.NotebookNode) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2:])
