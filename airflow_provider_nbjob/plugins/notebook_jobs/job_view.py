@@ -320,7 +320,7 @@ def read(hook: NotebookExecutionJobHook, stored: StoredNotebook) -> bytes:
     """
     if stored.size > NOTEBOOK_MAX_BYTES:
         raise NotRendered(f"It has {stored.size:,} bytes; up to {NOTEBOOK_MAX_BYTES:,} are shown here.")
-    return hook.read_stored_notebook(stored)
+    return hook.read_stored_notebook(stored, max_bytes=NOTEBOOK_MAX_BYTES)
 
 
 class Outcomes:
@@ -354,7 +354,7 @@ class Outcomes:
             return hook.read_executed_notebook(stored.uri)
         content = read(hook, stored)
         self._contents.put((place, stored), content, len(content))
-        return read_executed(BytesIO(content))
+        return read_executed(BytesIO(content), max_bytes=NOTEBOOK_MAX_BYTES)
 
 
 def _seen(recorded: JobView, job: Any, task: TaskData) -> JobView:

@@ -25,11 +25,13 @@ def public_message(error: BaseException) -> str:
     if isinstance(error, AirflowNotFoundException):  # it names a connection, which is an argument of the task
         return redact(f"{error}.")
     ours = isinstance(error, NotebookExecutionJobError | NotRendered | RendererMissing | TooManySecrets)
+    is_late = any("Timeout" in type(cause).__name__ for cause in (error, *_causes(error)))
+    if isinstance(error, NotebookExecutionJobError) and error.public_message:
+        return redact(f"{error.public_message}{' It timed out.' if is_late else ''}")
     is_ours_to_tell = all(_module(cause).startswith(_TELLING) for cause in _causes(error))
     if ours and is_ours_to_tell and _NO_CREDENTIALS not in str(error):
         return redact(str(error))
-    names = " ".join(type(cause).__name__ for cause in (error, *_causes(error)))
-    if "Timeout" in names:
+    if is_late:
         return "Google Cloud could not be asked: it timed out."
     is_of_auth = any(_module(cause).startswith("google.auth.") for cause in (error, *_causes(error)))
     if is_of_auth or _NO_CREDENTIALS in str(error):

@@ -41,7 +41,14 @@ from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
 from airflow_provider_nbjob.plugins.notebook_jobs.problems import public_message
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, load_task
 from airflow_provider_nbjob.plugins.notebook_jobs.timeline import steps_of
-from airflow_provider_nbjob.rendering import DOCUMENT_HEADERS, NotRendered, RendererMissing, is_installed, render
+from airflow_provider_nbjob.rendering import (
+    DOCUMENT_HEADERS,
+    NOTEBOOK_MAX_BYTES,
+    NotRendered,
+    RendererMissing,
+    is_installed,
+    render,
+)
 
 T = TypeVar("T")
 
@@ -156,7 +163,7 @@ def _document(task: TaskData, theme: Literal["light", "dark"]) -> bytes:
         content = _outcomes.content(hook, stored, task.place)
     else:
         content = source_of(hook, lookup.fetch(hook, "FULL"))
-        outcome = Outcome.of(read_executed(BytesIO(content)))
+        outcome = Outcome.of(read_executed(BytesIO(content), max_bytes=NOTEBOOK_MAX_BYTES))
     document = render(
         redacted(content),
         theme=theme,
