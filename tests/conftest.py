@@ -212,17 +212,24 @@ def make_dataform_repository(data_dir: Path, name: str, notebook: Path) -> Path:
 
 
 @contextmanager
-def example_emulator(factory: pytest.TempPathFactory, name: str, *options: str) -> Iterator[EmulatorProcess]:
+def example_emulator(
+    factory: pytest.TempPathFactory, name: str, *options: str, more_environment: Mapping[str, str] | None = None
+) -> Iterator[EmulatorProcess]:
     """Start an emulator with the example notebooks in its Cloud Storage and in Dataform, and a bash kernel.
 
     :param factory: makes its data directory
     :param name: begins the data directory's name
     :param options: further options of its command line
+    :param more_environment: further variables of its environment
     """
     kernels = factory.mktemp("kernels")
     install = [sys.executable, "-m", "bash_kernel.install", "--prefix", str(kernels)]
     subprocess.run(install, check=True, env={**os.environ, "IPYTHONDIR": str(kernels)})
-    environment = {"JUPYTER_PATH": str(kernels / "share" / "jupyter"), "HISTFILE": os.devnull}
+    environment = {
+        "JUPYTER_PATH": str(kernels / "share" / "jupyter"),
+        "HISTFILE": os.devnull,
+        **(more_environment or {}),
+    }
     notebooks = CHECKOUT / "example_dags" / "notebooks"
     given = [
         "--cleanup-delay",

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import CHECKOUT, EmulatorProcess, example_emulator
 from tests.support.fixtures import built
 from tests.system import auth_manager
+from tests.system.canary.secrets import AIRFLOW_SETTINGS, ENVIRONMENT
 from tests.system.stack import Airflow
 
 pytest.register_assert_rewrite("tests.system.fault_case")
@@ -36,6 +37,7 @@ SETTINGS = {
     "AIRFLOW__CORE__AUTH_MANAGER": auth_manager.NAME,
     "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN": "^.+$",
     "AIRFLOW_CONN_NO_GOOD": json.dumps(CONNECTION),
+    **AIRFLOW_SETTINGS,
     "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
 }
 SETUP_SECONDS = 600  # that a test may take which is the first to need Airflow
@@ -51,7 +53,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
     """Start an emulator whose jobs are all of `airflow`, so that its list of jobs is known."""
-    with example_emulator(tmp_path_factory, "system", "--max-concurrent", "4", "--bucket", "ui-tests") as process:
+    options = ("--max-concurrent", "4", "--bucket", "ui-tests")
+    with example_emulator(tmp_path_factory, "system", *options, more_environment=ENVIRONMENT) as process:
         yield process
 
 
@@ -60,7 +63,8 @@ def airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory)
     """Start an Airflow to sign in to."""
     dags = tmp_path_factory.mktemp("dags")
     shutil.copytree(CHECKOUT / "example_dags", dags / "examples")
-    shutil.copytree(HERE / "ui" / "dags", dags / "ui")
+    for folder in ("ui", "canary"):
+        shutil.copytree(HERE / folder / "dags", dags / folder)
 
     def make(suffix: str) -> Airflow:
         home = tmp_path_factory.mktemp(f"airflow{suffix}") / "home"
