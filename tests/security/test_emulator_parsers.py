@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import InvalidArgument, NotFound
+from google.api_core.exceptions import AlreadyExists, InvalidArgument, NotFound
 from google.cloud.aiplatform_v1.types import CreateNotebookExecutionJobRequest, NotebookExecutionJob
 from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
@@ -57,6 +57,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Store:
         NotebookExecutionJob.pb(NotebookExecutionJob(name=name, display_name="a job", schedule_resource_name="s"))
     )
     return made
+
+
+@pytest.fixture(scope="module")
+def names_of(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store for jobs of any name."""
+    return Store(tmp_path_factory.mktemp("names") / "jobs.sqlite")
 
 
 class NoEngine:
@@ -156,20 +162,15 @@ def test_a_name(kept: Store, method: str, name: str) -> None:
     job_id=as_sent | st.from_regex(r"[a-z0-9-]{1,70}", fullmatch=True),
 )
 def test_a_job_that_is_taken_has_a_name_that_can_be_read(
-    tmp_path_factory: Any, project: str, location: str, job_id: str
+    names_of: Store, project: str, location: str, job_id: str
 ) -> None:
-    made = Store(tmp_path_factory.mktemp("names") / "jobs.sqlite")
     job = json_format.ParseDict(rest_job(), NotebookExecutionJob.meta.pb())
     request = CreateNotebookExecutionJobRequest.meta.pb(
         parent=f"projects/{project}/locations/{location}", notebook_execution_job=job, notebook_execution_job_id=job_id
     )
-    try:
-        operation = NotebookService(made, NoEngine()).create(request)  # type: ignore[arg-type]
+    with suppress(InvalidArgument, AlreadyExists):
+        operation = NotebookService(names_of, NoEngine()).create(request)  # type: ignore[arg-type]
         assert JobName.parse(operation.name.partition("/operations/")[0]).location == location
-    except InvalidArgument:
-        pass
-    finally:
-        made.close()
 
 
 @bounded
