@@ -108,7 +108,7 @@ def _is_gzip(file: BinaryIO) -> bool:
 
 async def _read(file: BinaryIO, start: int, size: int, run: Run) -> AsyncIterator[bytes]:
     with file:
-        await run(file.seek, start)
+        file.seek(start)
         while size > 0 and (piece := await run(file.read, min(SLICE, size))):
             size -= len(piece)
             yield piece

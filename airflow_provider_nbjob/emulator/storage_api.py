@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 
 MAX_DRAINED_BYTES = 16 * 2**20  # of a refused upload; a client that still sends would not read the answer
 MAX_SOURCES = 32  # of a composed object, as in Cloud Storage
-FILE_THREADS, LIST_THREADS = 16, 2  # lists have their own: one of a large bucket takes longer than anything else
+# Lists of large buckets and the content of large objects have their own, so that what is small does not wait for them
+FILE_THREADS, CONTENT_THREADS, LIST_THREADS = 8, 4, 2
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -80,6 +81,7 @@ class StorageApp:
         self._objects = objects
         self._uploads = Uploads()
         self._file_threads = ThreadPoolExecutor(FILE_THREADS, "storage")
+        self._content_threads = ThreadPoolExecutor(CONTENT_THREADS, "storage-content")
         self._list_threads = ThreadPoolExecutor(LIST_THREADS, "storage-list")
         self.routes = [Route(path, self._answered(call), methods=[verb]) for verb, path, call in self._table()]
         self._app = Starlette(routes=self.routes, exception_handlers={HTTPException: _not_served})
@@ -93,8 +95,8 @@ class StorageApp:
 
     def close(self) -> None:
         """End the threads; what they are doing is finished."""
-        self._file_threads.shutdown(cancel_futures=True)
-        self._list_threads.shutdown(cancel_futures=True)
+        for threads in (self._file_threads, self._content_threads, self._list_threads):
+            threads.shutdown(cancel_futures=True)
 
     def _table(self) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]]]]:
         api = "/storage/v1/b"
@@ -145,8 +147,16 @@ class StorageApp:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._file_threads, partial(call, *arguments, **options))
 
+    async def _run_content(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Call a function that reads or writes a slice of a large content."""
+        return await asyncio.get_running_loop().run_in_executor(self._content_threads, partial(call, *arguments))
+
     async def _run_list(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._list_threads, call)
+
+    def _run_for(self, size: int) -> Callable[..., Awaitable[Any]]:
+        """Return what calls a function that reads or writes so many bytes."""
+        return self._run if size < SLICE else self._run_content
 
     # --- buckets ---
 
@@ -233,7 +243,8 @@ class StorageApp:
             if unmet := _unmet(request, stored):
                 file.close()
                 return unmet
-            return await media_response(request, stored, file, self._run)
+            is_small = stored.size < SLICE and "contentEncoding" not in stored.fields  # which may unpack to much
+            return await media_response(request, stored, file, self._run if is_small else self._run_content)
         except GoogleAPICallError:
             file.close()
             raise
@@ -326,8 +337,9 @@ class StorageApp:
     async def _append(self, draft: Draft, stored: Stored, file: BinaryIO) -> None:
         """Append the content of an object to a draft, slice by slice."""
         with file:
-            while piece := await self._run(file.read, SLICE):
-                await self._run(draft.write, piece)
+            run = self._run_for(stored.size)
+            while piece := await run(file.read, SLICE):
+                await run(draft.write, piece)
 
     # --- uploads ---
 
@@ -351,7 +363,7 @@ class StorageApp:
         draft = await self._run(self._objects.draft)
         try:
             async for piece in slices(request):
-                await self._run(draft.write, piece)
+                await self._run_for(len(piece))(draft.write, piece)
             stored = await self._run(self._objects.put, bucket, name, draft, fields, conditions(request))
         finally:
             await self._run(draft.discard)
@@ -365,7 +377,7 @@ class StorageApp:
         draft = await self._run(self._objects.draft)
         try:
             async for piece in slices(request):
-                await self._run(lambda: draft.write(body.feed(piece)))  # noqa: B023 (it is awaited at once)
+                await self._run_for(len(piece))(lambda: draft.write(body.feed(piece)))  # noqa: B023 (awaited at once)
             if not body.is_complete or body.metadata is None:
                 raise BadRequest("The body of a multipart upload ends before its last boundary.")
             resource = json_object(body.metadata)
@@ -448,7 +460,7 @@ class StorageApp:
             if last is not None and position + len(piece) > last + 1:
                 raise BadRequest("The body is longer than its Content-Range.")
             if new := piece[max(0, upload.draft.size - position) :]:
-                await self._run(upload.draft.write, new)
+                await self._run_for(len(new))(upload.draft.write, new)
             position += len(piece)
 
     async def _finish(self, request: Request, upload: Upload, size: int) -> Stored:
