@@ -63,6 +63,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("\n".join(lines))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number: those of a gzip carry the time, and the processes of a run must agree on all ids."""
+    return f"{len(val)}_bytes" if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Scale the time that each test may take, as every other bound."""
     for item in items:
