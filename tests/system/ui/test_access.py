@@ -211,5 +211,5 @@ def test_no_page_tells_of_connections_or_secrets(admin, airflow):
         task = "shell" if dag_id == "another" else "notebook"
         query = task_query(dag_id, run_id, task, **({"map_index": 1} if dag_id == "mapped" else {}))
         texts += [admin.get(f"/notebook-jobs/{route}?{query}").text for route in ("task", "notebook")]
-    assert any("Google Cloud could not be asked" in text for text in texts)
+    assert any("no credentials that can be used" in text for text in texts)
     assert [secret for secret in secrets for text in texts if secret in text] == []
