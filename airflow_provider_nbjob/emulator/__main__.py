@@ -14,9 +14,12 @@ import sys
 import threading
 from pathlib import Path
 
+from google.api_core.exceptions import GoogleAPICallError
+
 from airflow_provider_nbjob.emulator.guard import TOKEN
 from airflow_provider_nbjob.emulator.secret_manager import PAYLOAD_MAX, SECRET
 from airflow_provider_nbjob.emulator.server import Emulator
+from airflow_provider_nbjob.exceptions import InvalidJob
 
 TOKEN_VARIABLE = "NBJOB_EMULATOR_TOKEN"  # noqa: S105
 EPILOG = """
@@ -70,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"rest {emulator.rest_url}")
             print("ready", flush=True)
             stop.wait()
-    except OSError as error:
+    except (OSError, GoogleAPICallError, InvalidJob) as error:
         print(f"The emulator could not start: {error}", file=sys.stderr)
         return 1
     return 0

@@ -18,6 +18,7 @@ from airflow_provider_nbjob.emulator.objects import Objects
 from airflow_provider_nbjob.emulator.storage_api import StorageApp
 from airflow_provider_nbjob.emulator.storage_messages import SLICE
 from airflow_provider_nbjob.emulator.stored_object import name_fault
+from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job import bucket_and_path
 
 MAX_READ_BYTES = 100 * 2**20  # of an object that is read into memory, unpacked
@@ -79,7 +80,7 @@ class Storage:
         """
         try:
             stored, file = self._objects.open(*bucket_and_path(uri), int(generation) if generation else None)
-        except (NotFound, ValueError):
+        except (NotFound, ValueError, InvalidJob):
             raise NotFound(f"No such object: {uri}{f'#{generation}' if generation else ''}") from None
         is_packed = stored.fields.get("contentEncoding") == "gzip"
         try:
@@ -92,12 +93,11 @@ class Storage:
         """Write an object, replacing the one that is there.
 
         :raises NotFound: if there is no such bucket
-        :raises BadRequest: if an object cannot have the name
+        :raises BadRequest: if an object cannot have the name, as for InvalidJob
         """
-        self._write(uri, [content])
+        self._write(*bucket_and_path(uri), [content])
 
-    def _write(self, uri: str, pieces: Iterable[bytes]) -> None:
-        bucket, name = bucket_and_path(uri)
+    def _write(self, bucket: str, name: str, pieces: Iterable[bytes]) -> None:
         content_type = "application/json" if name.endswith(".ipynb") else "application/octet-stream"
         draft = self._objects.draft()
         try:
@@ -112,6 +112,7 @@ class Storage:
 
         Hidden files, what is in hidden folders, symbolic links and special files are left out, and the log says so.
 
+        :raises InvalidJob: if the URI is none
         :raises OSError: if the folder is hidden or a symbolic link, or has more than `MAX_UPLOAD_FILES` files or
             `MAX_UPLOAD_BYTES`
         """
@@ -145,7 +146,7 @@ class Storage:
         self.create_bucket(bucket)
         for name, parts in files.items():
             with folders.open_file(folder, parts) as file:
-                self._write(f"gs://{bucket}/{name}", iter(partial(file.read, SLICE), b""))
+                self._write(bucket, name, iter(partial(file.read, SLICE), b""))
 
 
 def _bounded(read: Callable[[], bytes | None]) -> Iterator[bytes]:

@@ -31,7 +31,6 @@ DISTRIBUTIONS = {
     "google.longrunning": "googleapis-common-protos",
     "google.rpc": "googleapis-common-protos",
     "google.protobuf": "protobuf",
-    "gcp_storage_emulator": "gcp-storage-emulator",
     "grpc": "grpcio",
     "jupyter_client": "jupyter-client",
     "google_crc32c": "google-crc32c",
@@ -47,6 +46,7 @@ HANDED_OUT = {
     "protobuf": "google-api-core",
     "pygments": "nbconvert",
     "sqlalchemy": "apache-airflow-core",
+    "starlette": "apache-airflow-core",  # of fastapi
 }
 ALWAYS_THERE = {"apache-airflow-core", "jinja2"}  # with apache-airflow
 EXTRAS = {"emulator": ["emulator"], "notebook": ["parameters", "scripts"], "plugins": ["ui"], "rendering": ["ui"]}

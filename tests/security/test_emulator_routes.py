@@ -30,9 +30,11 @@ class Served:
 
     :param http: routes of each HTTP server
     :param rpcs: full names of the gRPC methods
+    :param ports: all that it listens on
     """
 
-    def __init__(self, emulator: Emulator, apps: dict[int, Any], methods: Any) -> None:
+    def __init__(self, emulator: Emulator, apps: dict[int, Any], methods: Any, ports: set[int]) -> None:
+        self.ports = ports
         self.emulator, self.token = emulator, emulator.token
         self.http: Routes = {f"http://127.0.0.1:{port}": list(routes_of(app)) for port, app in apps.items()}
         self.rest = f"http://127.0.0.1:{urlsplit(emulator.rest_url).port}"
@@ -57,8 +59,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HttpServer, "__init__", note_app)
         patch.setattr(grpc_api.GrpcServer, "__init__", note_methods)
+        before = listening()  # emulators of other tests may be in this process
         with Emulator(tmp_path_factory.mktemp("routes") / "data", buckets=["bucket"]) as emulator:
-            yield Served(emulator, apps, methods[0])
+            yield Served(emulator, apps, methods[0], listening() - before)
+
+
+def listening() -> set[int]:
+    """The ports that this process listens on."""
+    return {c.laddr.port for c in psutil.Process().net_connections("tcp") if c.status == psutil.CONN_LISTEN}
 
 
 def routes_of(app: Any) -> Iterator[tuple[str, str]]:
@@ -100,11 +108,10 @@ JSON = ("content-type", "application/json")
 
 
 def test_all_that_listens_is_known_to_these_tests(served: Served) -> None:
-    listening = {c.laddr.port for c in psutil.Process().net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     grpc_port = int(served.emulator.grpc_address.rpartition(":")[2])
     storage_port = urlsplit(served.emulator.storage_url).port
-    assert {storage_port, grpc_port} <= listening
-    assert {urlsplit(base).port for base in served.http} == listening - {grpc_port}
+    assert {storage_port, grpc_port} <= served.ports
+    assert {urlsplit(base).port for base in served.http} == served.ports - {grpc_port}
     assert all(len(routes) > 5 for routes in served.http.values())
     assert len(served.rpcs) > 15
 

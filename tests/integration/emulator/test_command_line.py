@@ -163,3 +163,8 @@ def test_a_port_that_is_taken_ends_it_with_a_message(tmp_path: Path, option: str
     with socket.create_server(("127.0.0.1", 0)) as taken:
         errors = refused(tmp_path / "data", option, str(taken.getsockname()[1]))
     assert "The emulator could not start: " in errors
+
+
+@pytest.mark.parametrize("option", ["--bucket=A", "--bucket=../x", "--upload={}=gs://A/x", "--upload={}=gs://"])
+def test_a_bucket_that_cannot_be_ends_it_with_a_message(tmp_path: Path, option: str) -> None:
+    assert "The emulator could not start: " in refused(tmp_path / "data", option.format(tmp_path))

@@ -40,8 +40,8 @@ def test_a_kernel_that_does_not_start_is_tried_again(tmp_path: Path, failures, s
     (folder / "work").mkdir(parents=True)
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")]), folder / "input.ipynb")
     environment = {**os.environ, "JUPYTER_PATH": str(tmp_path / "share"), "IPYTHONDIR": str(tmp_path / "ipython")}
-    command = [sys.executable, "-m", "airflow_provider_nbjob.emulator.run_notebook", str(folder), "flaky"]
-    subprocess.run(command, env=environment, check=True, timeout=patient(100))
+    command = [sys.executable, "-m", "airflow_provider_nbjob.emulator.run_notebook", str(folder)]
+    subprocess.run(command, env=environment, input=b'"flaky"\n', check=True, timeout=patient(100))
     assert json.loads((folder / "outcome.json").read_text()) == {"succeeded": succeeded, "message": message}
     assert len(starts.read_text()) == 3
     (cell,) = nbformat.read(folder / "output.ipynb", as_version=4).cells
