@@ -16,6 +16,7 @@ HANDED = {
     "gcp_conn_id": "canary",
     "parameters": {"token": "{{ var.value.canary_token }}"},
     "secret_parameters": {"password": "projects/emulator-project/secrets/canary/versions/latest"},
+    "gcs_output_uri": "gs://ui-tests/canary",  # not among the jobs that the tests of the UI compare
     "log_output": True,
     "retries": 0,
 }
