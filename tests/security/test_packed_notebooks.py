@@ -41,7 +41,9 @@ def test_what_is_unpacked_is_bounded(site, name):
     finally:
         tracemalloc.stop()
     assert peak < 150 * MIB
-    assert [answer.status_code for answer in answers] == [200, 404]
+    assert answers[0].status_code == 200
+    assert answers[1].status_code in (404, 503)  # 503 if to refuse it took a busy machine over the 10 s of an answer
+    assert "kept" not in answers[1].text
     assert "state" in answers[0].text
 
 
