@@ -37,7 +37,7 @@ ui: $(VENV)/installed  ## an Airflow to look at in a browser, with finished exam
 
 test: lint browser  ## what a pull request needs: lint, types, unit and integration tests, some in a real Airflow
 	@echo "== lint and types passed; now unit tests, tests on the emulator, and four in a real Airflow"
-	@echo "== about 8 minutes on two quiet cores; NBJOB_TEST_PATIENCE=4 multiplies every bound of a wait"
+	@echo "== about 12 minutes on two quiet cores; NBJOB_TEST_PATIENCE=4 multiplies every bound of a wait"
 	$(PYTEST) -m "not test_all" --cov --cov-report=term
 	@echo "== passed. Left to 'make test-all': the fault matrix, the whole UI, every example, 'make demo' and 'make ui'"
 
