@@ -18,6 +18,7 @@ from google.auth.credentials import AnonymousCredentials
 
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import InvalidJob
+from airflow_provider_nbjob.hooks.emulator_token import HOST_VARIABLE, is_loopback, with_emulator_token
 from airflow_provider_nbjob.hooks.notebook_service import NotebookServiceClient, NotebookServiceGrpcTransport
 from airflow_provider_nbjob.hooks.per_process import PerProcess
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
     from google.cloud import storage
 
-EMULATOR_VARIABLE = "NBJOB_EMULATOR_HOST"
 UNIVERSE_VARIABLE = "GOOGLE_CLOUD_UNIVERSE_DOMAIN"
 UNIVERSE = "googleapis.com"
 # `[nbjob] allowed_api_endpoints`; get_provider_info.py, which imports nothing of ours, repeats it.
@@ -64,10 +64,10 @@ def resolve_endpoint(location: str, configured: str | None) -> Endpoint:
     names.check_location(location)
     if configured:
         return _allowed(configured)
-    if emulator := os.environ.get(EMULATOR_VARIABLE):
-        host, port, scheme = _parts(EMULATOR_VARIABLE, emulator)
+    if emulator := os.environ.get(HOST_VARIABLE):
+        host, port, scheme = _parts(HOST_VARIABLE, emulator)
         if scheme == "https://":
-            raise InvalidJob(f"{EMULATOR_VARIABLE}: {names.shown(emulator)} is not of the form host:port")
+            raise InvalidJob(f"{HOST_VARIABLE}: {names.shown(emulator)} is not of the form host:port")
         return Endpoint(host + port, True)
     return Endpoint(f"{location}-aiplatform.{_universe()}", False)
 
@@ -84,7 +84,7 @@ def _allowed(configured: str) -> Endpoint:
     domains = [entry.removeprefix("*") for entry in entries if entry.startswith("*.")]
     if os.environ.get(UNIVERSE_VARIABLE):
         domains.append(f".{_universe()}")
-    is_named = host in entries or ("localhost" in entries and _is_loopback(host))
+    is_named = host in entries or ("localhost" in entries and is_loopback(host))
     is_allowed = is_named or (not is_plaintext and any(host.endswith(domain) for domain in domains))
     if not is_allowed:
         kind = "in plaintext " if is_plaintext else ""
@@ -119,11 +119,6 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _is_loopback(host: str) -> bool:
-    address = _ip(host)
-    return host == "localhost" or (address is not None and address.is_loopback)
-
-
 def _universe() -> str:
     """Return the universe domain.
 
@@ -137,8 +132,6 @@ def _universe() -> str:
 
 def _plaintext_channel(endpoint: Endpoint) -> Any:
     import grpc
-
-    from airflow_provider_nbjob.hooks.emulator_token import with_emulator_token
 
     # Channels to one address share their connections, so that a new client would go on with a dead one.
     channel = grpc.insecure_channel(endpoint.address, options=[("grpc.use_local_subchannel_pool", 1)])
