@@ -15,7 +15,7 @@ WORKERS ?= 3
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: help demo ui test test-busy test-all lint unit integration random browser stress-ng test-faults bench bench-ui constraints clean
+.PHONY: help demo ui test test-busy test-all lint unit integration random browser stress-ng test-faults chaos bench bench-ui constraints clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,17 +35,17 @@ demo: $(VENV)/installed  ## run an example DAG on the emulator; NOTEBOOK=failing
 ui: $(VENV)/installed  ## an Airflow to look at in a browser, with finished example runs, until Ctrl-C; UI='--port 9000'
 	@$(BIN)/python scripts/ui.py $(UI)
 
-test: lint browser  ## what a pull request needs: lint, types, unit and integration tests, some in a real Airflow
+test: lint browser  ## what a pull request needs: lint, types, unit and integration tests; COVERAGE=yes measures it
 	@echo "== lint and types passed; now unit tests, tests on the emulator, and four in a real Airflow"
-	@echo "== about 12 minutes on two quiet cores; NBJOB_TEST_PATIENCE=4 multiplies every bound of a wait"
-	$(PYTEST) -m "not test_all" --cov --cov-report=term
+	@echo "== about 10 minutes on two quiet cores; NBJOB_TEST_PATIENCE=4 multiplies every bound of a wait"
+	$(PYTEST) -m "not test_all" $(if $(COVERAGE),--cov --cov-report=term)
 	@echo "== passed. Left to 'make test-all': the fault matrix, the whole UI, every example, 'make demo' and 'make ui'"
 
 test-busy: stress-ng  ## `test` on a machine whose cores are busy: beside `stress-ng --cpu 4`
 	@stress-ng --quiet --cpu 4 --timeout 90m & load=$$!; trap 'kill $$load 2>/dev/null' EXIT INT TERM; $(MAKE) test
 
 test-all: $(VENV)/installed browser  ## what `test` leaves out
-	@echo "== all that 'make test' leaves out: faults, the whole UI, examples, scripts; about 10 minutes on two quiet cores"
+	@echo "== all that 'make test' leaves out: faults, the whole UI, examples, scripts; about 30 minutes on two quiet cores"
 	$(PYTEST) -m test_all
 
 lint: $(VENV)/installed  ## ruff and mypy
@@ -60,7 +60,7 @@ integration: $(VENV)/installed browser  ## tests against the emulator, with real
 	$(PYTEST) tests/integration
 
 random: $(VENV)/installed browser  ## unit and integration tests in a random order; SEED=n repeats one
-	$(PYTEST) tests/unit tests/integration -p randomly $(if $(SEED),--randomly-seed=$(SEED))
+	$(PYTEST) tests/unit tests/integration -p randomly --hypothesis-profile searching $(if $(SEED),--randomly-seed=$(SEED))
 
 browser:  ## Chromium for the tests, from Debian's packages where there is none
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \
@@ -74,6 +74,9 @@ stress-ng:
 
 test-faults: $(VENV)/installed  ## the fault matrix with its full numbers, of which `test-all` uses smaller ones
 	$(BIN)/python -m pytest tests/system/test_faults.py --whole
+
+chaos: $(VENV)/installed  ## 200 deferred jobs while all goes wrong around their triggerer (8 min); SEED=n repeats one, MINUTES=5
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(VENV)/installed  ## what a thousand deferred jobs cost, beside the Google provider's triggers (45 min; BENCH=--help)
 	$(BIN)/python -m tests.benchmarks $(BENCH)

@@ -46,9 +46,10 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "max_requests_per_minute": {
                         "description": (
-                            "Requests a minute that one triggerer sends, at most, to look at the jobs of one location;"
-                            " the time between looks stretches accordingly. The API's own quota is, by project and"
-                            " region, 60 to 600 a minute."
+                            "Requests a minute that one triggerer sends, at most, to look at the jobs of one project"
+                            " in one region, over all connections to it; the time between looks stretches accordingly."
+                            " A whole number above 0; for anything else the log has an error, and the default is used."
+                            " The API's own quota is, by project and region, 60 to 600 a minute."
                         ),
                         "version_added": "0.1.0",
                         "type": "integer",

@@ -22,7 +22,8 @@ PROJECT = (
 LOCATION = r"(?=[-a-z0-9]{1,50}(?![-a-z0-9]))[a-z]+(?:-[a-z]+)+[0-9]+"
 # The location of what a job refers to, such as a key, which may be elsewhere than in a region.
 ANY_LOCATION = r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"
-# RFC 1035 or digits, as the API mints them; underscores are in a public Terraform configuration.
+# A guess: Google documents no rule. It allows what Google mints (digits), what Google's examples and tests have
+# (RFC 1035), and underscores, which a public Terraform configuration has.
 JOB_ID = r"[a-z0-9](?:[-_a-z0-9]{0,61}[a-z0-9])?"
 # The last part of the name of a schedule, a repository or a template, whose ids Google does not document alike.
 RESOURCE_ID = r"[A-Za-z0-9][-_.A-Za-z0-9]{0,127}"
@@ -40,8 +41,11 @@ _CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def shown(value: object) -> str:
-    """Return a value as an error quotes it, cut if it is long."""
-    text = repr(value[: SHOWN_MAX + 1]) if isinstance(value, str) else reprlib.repr(value)
+    """Return a value as an error quotes it, cut if it is long; its type's name if it cannot be shown."""
+    try:
+        text = repr(value[: SHOWN_MAX + 1]) if isinstance(value, str) else reprlib.repr(value)
+    except Exception:  # an integer of more than 4300 digits, say
+        text = f"a value of type {type(value).__name__}"
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
 
 
@@ -65,6 +69,19 @@ def check_project(value: object, field: str = "project_id") -> str:
 def check_location(value: object, field: str = "location") -> str:
     """Return the name of a region; see `check`."""
     return check(field, value, LOCATION, "us-central1")
+
+
+def schedule_id(schedule: str, location: str) -> str:
+    """Return the id of a schedule from its resource name, or the bare id that it is.
+
+    :raises InvalidJob: if it is neither, or in another location
+    """
+    form = "projects/{project}/locations/{location}/schedules/{schedule}, or the bare id"
+    check("schedule", schedule, rf"(?:projects/{PROJECT}/locations/{LOCATION}/schedules/)?{RESOURCE_ID}", form)
+    prefix, _, last = schedule.rpartition("/")
+    if prefix and prefix.split("/")[3] != location:
+        raise InvalidJob(f"schedule: {schedule!r} is not in the location {location!r}")
+    return last
 
 
 def check_object(value: str, field: str) -> str:

@@ -2,7 +2,7 @@
 
 Starts the emulator, runs the DAG through `airflow dags test`, shows the job's states as they change, the XCom, and
 where the executed notebook is, and stops what it started, also on failure or Ctrl-C. Everything it writes is below
-`.demo/` of the checkout. Ends non-zero where the DAG run fails.
+`.demo/` of the checkout. Ends non-zero if the DAG run fails.
 """
 
 from __future__ import annotations

@@ -81,11 +81,13 @@ def read_exports(emulator: subprocess.Popen[str], folder: Path) -> dict[str, str
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").strip().partition("=")
             exports[name] = value.strip("'")
-    raise SystemExit(f"The emulator did not start; see {folder / 'emulator.log'}")
+    log = folder / "emulator.log"
+    reason = next((line for line in reversed(log.read_text().splitlines()) if line.strip()), "it said nothing")
+    raise SystemExit(f"The emulator did not start; see {log}: {reason}")
 
 
 def airflow_environment(exports: dict[str, str], folder: Path) -> dict[str, str]:
-    """The environment of Airflow: a home of its own below `folder`, the example DAGs, the emulator's variables."""
+    """Return Airflow's environment: a home of its own below `folder`, the example DAGs, the emulator's variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     return {
         **kept,

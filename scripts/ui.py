@@ -88,7 +88,7 @@ def begin_afresh() -> int:
 
 
 def free_port() -> int:
-    """The usual port of Airflow, or another one where that is taken."""
+    """Return the usual port of Airflow, or another one if that is taken."""
     for port in (PORT, 0):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -113,7 +113,7 @@ def serve(processes: Processes, port: int, once: bool) -> int:
     for component, arguments in COMPONENTS.items():
         needed[component] = start(processes, component, arguments, environment)
     # Without trust_env: a proxy of the environment does not lead to this machine.
-    with httpx.Client(base_url=address, timeout=30, trust_env=False) as api:
+    with httpx.Client(base_url=address, timeout=120, trust_env=False) as api:
         wait_until(lambda: is_healthy(api), needed, "Airflow to be healthy")
         password = sign_in(api)
         as_planned = make_runs(api, needed)
@@ -128,7 +128,7 @@ def serve(processes: Processes, port: int, once: bool) -> int:
 
 
 def environment_of(address: str, exports: dict[str, str]) -> dict[str, str]:
-    """The environment of Airflow's processes."""
+    """Return the environment of Airflow's processes."""
     return {
         **airflow_environment(exports, UI),
         "AIRFLOW__API__BASE_URL": address,
@@ -166,13 +166,23 @@ def check(needed: dict[str, subprocess.Popen[str]]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], needed: dict[str, subprocess.Popen[str]], what: str) -> None:
-    """Wait for something while all that it needs lives, five minutes at most."""
+    """Wait for something while all that it needs lives, five minutes at most.
+
+    On a busy machine Airflow may not answer in time; it is asked again.
+    """
     end_time = time.monotonic() + 300
-    while not condition():
+    while not _holds(condition):
         check(needed)
         if time.monotonic() > end_time:
             raise SystemExit(f"Waited five minutes for {what}; the logs are in {UI}")
         time.sleep(1)
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    try:
+        return condition()
+    except httpx.TransportError:
+        return False
 
 
 # --- through Airflow's REST API ---
@@ -220,7 +230,7 @@ def make_runs(api: httpx.Client, needed: dict[str, subprocess.Popen[str]]) -> bo
 
 
 def state_of(api: httpx.Client, run: Run) -> str:
-    """The state of a run."""
+    """Return the state of a run."""
     return str(api.get(f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}").raise_for_status().json()["state"])
 
 

@@ -9,19 +9,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 from xdist.remote import Producer
 
 from tests.support import keeper
 from tests.support.fixtures import DidNotStart, built, worker_id
 from tests.support.patience import patient
-from tests.support.scheduling import ByWhatIsShared
+from tests.support.process_state import as_it_was
+from tests.support.progress import Progress
+from tests.support.promises import proven_by
+from tests.support.scheduling import ByWhatIsShared, rank_of
 
 CHECKOUT = Path(__file__).parents[1]
 # Airflow makes its home when it is imported, by default in that of the user. Processes that run at once have one each.
@@ -31,17 +35,27 @@ os.environ["PYTEST_DEBUG_TEMPROOT"] = str(CHECKOUT / "tests" / "output")
 BUCKET = "nbjob-examples"
 FAULT_LINE = "fault"  # the property of a test that holds its line of the fault matrix
 
+# How long an example takes, and how long it takes to make, depends on the machine. `make random` searches for longer.
+PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("patient", max_examples=30, **PATIENT)
+settings.register_profile("searching", max_examples=100, **PATIENT)
+settings.load_profile("patient")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--whole``: the fault matrix with its full numbers, which takes three times as long."""
     parser.addoption("--whole", action="store_true", help="run the fault matrix with its full numbers")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """End by SIGTERM as by Ctrl-C, so that fixtures stop the processes that they started; a keeper ends the rest."""
     (CHECKOUT / "tests" / "output").mkdir(exist_ok=True)
     keeper.start()
     signal.signal(signal.SIGTERM, _end)
+    # Below a shell's background job, as CI may be, SIGINT is ignored, and would be by all that is started from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if worker_id() == "main":
+        config.pluginmanager.register(Progress(config))
 
 
 def _end(*_: object) -> None:
@@ -69,11 +83,34 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Scale the time that each test may take, as every other bound."""
+    """Scale the time that each test may take, as every other bound, and do not trace what is only searched for.
+
+    Tracing doubles the time of a body that Hypothesis runs again and again.
+    """
+    if worker_id() != "main":
+        items.sort(key=lambda item: rank_of(item.nodeid))
     for item in items:
+        if is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.no_cover)
         marker = item.get_closest_marker("timeout")
         seconds = marker.args[0] if marker else float(config.getini("timeout"))
         item.add_marker(pytest.mark.timeout(patient(seconds)), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Leave the process to the next test as it was."""
+    with as_it_was():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say below a test that failed which sentences of the README are then false."""
+    report = yield
+    if report.failed and (sentences := proven_by(item.nodeid)):
+        report.sections.append(("README.md promises", "\n".join(sentences)))
+    return report
 
 
 class EmulatorProcess:

@@ -11,7 +11,7 @@ from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.xcom import XComModel
 from sqlalchemy import Connection, insert
 
-from airflow_provider_nbjob.record import JOB_XCOM_KEY, record_of
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, record_of
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 TI, HISTORY, XCOM = TaskInstance.__table__, TaskInstanceHistory.__table__, XComModel.__table__

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import ipaddress
 import logging
+import math
 import os
 import re
 import resource
@@ -13,15 +15,21 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
 
 from airflow_provider_nbjob.emulator.guard import TOKEN
-from airflow_provider_nbjob.emulator.secret_manager import PAYLOAD_MAX, SECRET
-from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.exceptions import InvalidJob
 
+# What is imported here needs no package of the extra `emulator`, so that `missing_packages` can say what is missing.
+
 TOKEN_VARIABLE = "NBJOB_EMULATOR_TOKEN"  # noqa: S105
+# Modules of the packages of the extra `emulator`. The emulator itself imports neither ipykernel nor nbclient.
+OF_EXTRA = (
+    *("google.cloud.secretmanager_v1", "google_crc32c", "re2", "ipykernel", "nbclient"),
+    *("psutil", "starlette", "uvicorn"),
+)
 EPILOG = """
 Clients must send the token that is printed: gRPC clients as metadata 'authorization: Bearer TOKEN', which the provider
 does with NBJOB_EMULATOR_TOKEN; HTTP clients as that header or, as in the printed URLs, before the path. Take REST from
@@ -33,6 +41,15 @@ $REST/emulator/faults. For gcloud: export CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLAT
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    if missing := missing_packages():
+        print(
+            f"The emulator could not start: {', '.join(missing)} cannot be imported. Install what it needs with:"
+            " pip install 'airflow-provider-nbjob[emulator]'",
+            file=sys.stderr,
+        )
+        return 1
+    from airflow_provider_nbjob.emulator.server import Emulator
+
     options = parser().parse_args(arguments)
     try:
         chosen = options.token or token(os.environ.get(TOKEN_VARIABLE, "").strip() or None)
@@ -79,8 +96,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def missing_packages() -> list[str]:
+    """Return the modules of the extra `emulator` that are not installed."""
+    return [name for name in OF_EXTRA if not _is_installed(name)]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # of a package that is above it, or that has no specification
+        return False
+
+
 def parser() -> argparse.ArgumentParser:
-    """The command line's options."""
+    """Return the command line's options."""
     result = argparse.ArgumentParser(
         prog="python -m airflow_provider_nbjob.emulator",
         description="NotebookService of the Vertex AI API on this machine, running notebooks for real.",
@@ -89,10 +118,15 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("--host", default="127.0.0.1", help="address to listen on; notebooks run as the user who starts this")
-    add("--grpc-port", type=int, default=8960, help="for the Python client; 0 for a free one")
-    add("--rest-port", type=int, default=8961, help="for gcloud and curl; 0 for a free one")
-    add("--storage-port", type=int, default=8962, help="for Cloud Storage; 0 for a free one")
-    add("--data-dir", type=Path, default=Path("nbjob-emulator-data"), help="holds jobs, buckets and repositories")
+    add("--grpc-port", type=port, default=8960, help="for the Python client; 0 for a free one")
+    add("--rest-port", type=port, default=8961, help="for gcloud and curl; 0 for a free one")
+    add("--storage-port", type=port, default=8962, help="for Cloud Storage; 0 for a free one")
+    add(
+        "--data-dir",
+        type=Path,
+        default=Path("nbjob-emulator-data"),
+        help="holds jobs, buckets and repositories; one emulator at a time uses it",
+    )
     add(
         "--token",
         type=token,
@@ -100,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
         " without either, one is made at random and kept in the data directory",
     )
     add("--max-concurrent", type=positive, default=2, help="notebooks that run at once")
-    add("--cleanup-delay", type=float, default=5.0, help="seconds between a job's end and that of its operation")
+    add("--cleanup-delay", type=seconds, default=5.0, help="seconds between a job's end and that of its operation")
     add("--no-operation-cancel", action="store_true", help="answer UNIMPLEMENTED to operations.cancel")
     add("--bucket", action="append", default=[], help="make a bucket; may be repeated")
     add(
@@ -139,6 +173,30 @@ def positive(text: str) -> int:
     return number
 
 
+def _number(kind: type[int] | type[float], text: str) -> Any:
+    """Read a number, or say what argparse does of one of its own types."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid {kind.__name__} value: {text!r}") from None
+
+
+def port(text: str) -> int:
+    """Read the number of a port, or 0."""
+    number = _number(int, text)
+    if not 0 <= number < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 65535")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Read a number that is finite and not negative."""
+    number = _number(float, text)
+    if not math.isfinite(number) or number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds, from 0 on")
+    return number
+
+
 def upload(text: str) -> tuple[Path, str]:
     """Read ``DIR=gs://BUCKET/FOLDER``."""
     folder, _, uri = text.partition("=")
@@ -151,6 +209,8 @@ def upload(text: str) -> tuple[Path, str]:
 
 def secret(text: str) -> tuple[str, bytes]:
     """Read ``NAME=FILE``, and the file."""
+    from airflow_provider_nbjob.emulator.secret_manager import PAYLOAD_MAX, SECRET
+
     name, separator, path = text.partition("=")
     if not separator or not SECRET.fullmatch(name):
         raise argparse.ArgumentTypeError(f"{name!r} is not a secret's name, of A-Z a-z 0-9 _ -, before '=' and a file")

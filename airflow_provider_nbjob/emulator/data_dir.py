@@ -1,16 +1,64 @@
-"""The data directory, which belongs to one user, and the token that is kept in it."""
+"""The data directory, which belongs to one user and one emulator at a time, and the token that is kept in it."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import platform
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airflow_provider_nbjob.emulator.guard import TOKEN
 
 TOKEN_FILE = "token"  # noqa: S105
+LOCK_FILE = "lock"  # holds the process id and the host of the emulator that uses the directory
+LOCK_MAX = 300  # bytes
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a data directory private, and keep other emulators from it until the block ends.
+
+    The kernel releases the lock when this process ends, however it ends. Processes that this one starts do not inherit
+    the open file (`O_CLOEXEC`); one that was forked without an exec loses the lock when the block ends.
+
+    :raises OSError: if another emulator uses the directory, or if it cannot be written or locked
+    """
+    try:
+        make_private(folder)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"{folder} cannot be used ({reason}): choose another folder with --data-dir") from None
+    try:
+        _lock(descriptor, folder)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {platform.node()}\n".encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid, _, host = os.pread(descriptor, LOCK_MAX, 0).decode(errors="replace").strip().partition(" ")
+        process = f"process {pid}" if pid.isdecimal() else "a process that is starting"
+        elsewhere = f" on {host}" if host and host != platform.node() else ""
+        raise OSError(
+            f"{folder} is used by another emulator, {process}{elsewhere}: stop that one, or choose another folder with"
+            " --data-dir"
+        ) from None
+    except OSError as error:  # such as ENOLCK of NFS
+        raise OSError(
+            f"{folder} cannot be locked ({error.strerror}): choose a folder on a local disk with --data-dir"
+        ) from None
 
 
 def make_private(folder: Path) -> None:

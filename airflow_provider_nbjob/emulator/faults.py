@@ -96,7 +96,7 @@ class Faults:
             self._standing.clear()
 
     def standing(self) -> list[dict[str, Any]]:
-        """The faults that stand, with the `times` that are left."""
+        """Return the faults that stand, with the `times` that are left."""
         with self._lock:
             return [asdict(fault) for fault in self._standing]
 

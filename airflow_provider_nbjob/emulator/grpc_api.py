@@ -6,18 +6,20 @@ import asyncio
 import hmac
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
 import grpc
 from google.api_core.exceptions import GoogleAPICallError
+from google.protobuf.message import DecodeError
 
 from airflow_provider_nbjob.emulator.methods import Method
+from airflow_provider_nbjob.emulator.operations import VERSIONS
 
 log = logging.getLogger(__name__)
 
-NOTEBOOK_SERVICES = ("google.cloud.aiplatform.v1.NotebookService", "google.cloud.aiplatform.v1beta1.NotebookService")
+NOTEBOOK_SERVICE = "google.cloud.aiplatform.{version}.NotebookService"
 OPERATIONS = "google.longrunning.Operations"
 DATAFORM = "google.cloud.dataform.v1.Dataform"
 SECRET_MANAGER = "google.cloud.secretmanager.v1.SecretManagerService"  # noqa: S105
@@ -70,7 +72,7 @@ class GrpcServer:
         try:
             bound = server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
-            raise OSError(f"could not listen on {host}:{port}: {error}") from None
+            raise OSError(str(error)) from None
         await server.start()
         self._started.set_result(bound)
         await self._stopped.wait()
@@ -79,19 +81,20 @@ class GrpcServer:
 
 def handlers(methods: Mapping[str, Method]) -> list[grpc.GenericRpcHandler]:
     """Return the handlers of all services."""
-    made = {rpc: _handler(method) for rpc, method in methods.items()}
-    of_jobs = {rpc: handler for rpc, handler in made.items() if "NotebookExecutionJob" in rpc}
-    of_dataform = {rpc: handler for rpc, handler in made.items() if "Repository" in rpc}
-    of_secrets = {rpc: handler for rpc, handler in made.items() if "Secret" in rpc}
-    others = {*of_jobs, *of_dataform, *of_secrets}
-    of_operations = {rpc: handler for rpc, handler in made.items() if rpc not in others}
-    services = {
-        **dict.fromkeys(NOTEBOOK_SERVICES, of_jobs),
-        OPERATIONS: of_operations,
-        DATAFORM: of_dataform,
-        SECRET_MANAGER: of_secrets,
-    }
-    return [grpc.method_handlers_generic_handler(name, served) for name, served in services.items()]
+    of_jobs = [rpc for rpc in methods if "NotebookExecutionJob" in rpc]
+    of_dataform = [rpc for rpc in methods if "Repository" in rpc]
+    of_secrets = [rpc for rpc in methods if "Secret" in rpc]
+    of_operations = [rpc for rpc in methods if rpc not in {*of_jobs, *of_dataform, *of_secrets}]
+    services = [
+        *((NOTEBOOK_SERVICE.format(version=version), version, of_jobs) for version in VERSIONS),
+        (OPERATIONS, "", of_operations),  # of both versions
+        (DATAFORM, "v1", of_dataform),
+        (SECRET_MANAGER, "v1", of_secrets),
+    ]
+    return [
+        grpc.method_handlers_generic_handler(name, {rpc: _handler(methods[rpc], version) for rpc in rpcs})
+        for name, version, rpcs in services
+    ]
 
 
 class _RequireToken(grpc.aio.ServerInterceptor):
@@ -116,18 +119,12 @@ async def _refuse(requests: Any, context: grpc.aio.ServicerContext) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
 
 
-def _handler(method: Method) -> grpc.RpcMethodHandler:
-    return grpc.unary_unary_rpc_method_handler(
-        _answering(method.serve),
-        request_deserializer=method.request_type.FromString,
-        response_serializer=lambda message: message.SerializeToString(),
-    )
-
-
-def _answering(serve: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]:
-    async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+def _handler(method: Method, version: str) -> grpc.RpcMethodHandler:
+    async def answer(content: bytes, context: grpc.aio.ServicerContext) -> Any:
         try:
-            return await serve(request)
+            return await method.serve(method.request_type.FromString(content), version)
+        except DecodeError:
+            code, message = grpc.StatusCode.INVALID_ARGUMENT, "The request cannot be parsed as its message."
         except GoogleAPICallError as error:
             code, message = error.grpc_status_code or grpc.StatusCode.UNKNOWN, error.message
         except Exception:
@@ -135,4 +132,5 @@ def _answering(serve: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, grpc.ai
             code, message = grpc.StatusCode.INTERNAL, "The emulator failed; see its log."
         return await context.abort(code, message[:TEXT_MAX])
 
-    return answer
+    # Without a deserializer: gRPC would log a traceback of what is no message, and answer INTERNAL.
+    return grpc.unary_unary_rpc_method_handler(answer, response_serializer=lambda message: message.SerializeToString())

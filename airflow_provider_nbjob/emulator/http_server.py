@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from airflow_provider_nbjob.emulator.guard import Guard
+from airflow_provider_nbjob.emulator.ports import listen
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -25,12 +27,12 @@ class HttpServer:
 
     :param port: 0 for a free one
     :param token: what each request must carry
-    :raises OSError: if the port is taken
+    :param option: of the command line, see `listen`
+    :raises OSError: if it cannot listen
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, token: str) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family, backlog=1024)
+    def __init__(self, app: ASGIApp, host: str, port: int, token: str, option: str = "") -> None:
+        self._socket = listen(host, port, option)
         # asyncio sets it only on sockets that name their protocol, which `create_server` does not do, and accepted ones
         # inherit it. Without it each answer waits 40 ms for the client's delayed acknowledgement of its headers.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -67,6 +69,14 @@ class _Protocol(H11Protocol):
     """
 
     _awaited_since: float | None = None
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, such as one whose line is too long, as the API does: in JSON."""
+        error = {"code": 400, "message": f"The request cannot be read: {msg}", "status": "INVALID_ARGUMENT"}
+        body = json.dumps({"error": error}).encode()
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

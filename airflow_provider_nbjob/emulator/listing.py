@@ -1,8 +1,9 @@
-"""The `filter`, `order_by` and `page_token` of a list request.
+"""The `filter`, `order_by`, `page_size` and `page_token` of a list request.
 
 The proto documents filters on `notebookExecutionJob`, `displayName` and `schedule`; that others (`jobState`,
 `createTime`) are refused was reported by a third party, as were the page size limit of 100 and camelCase in
-`order_by`. The default order is not documented: the newest come first here.
+`order_by`. The default order is not documented: the newest come first here. Nothing is documented of the filter of
+operations: here they are told by `done` and `name`.
 """
 
 from __future__ import annotations
@@ -20,27 +21,45 @@ PAGE_SIZE_MAX = 100
 TEXT_MAX = 4_096  # characters of a filter or an order, and of the values in a page token
 TOKEN_MAX = 2**18  # characters
 
-# field of a filter: (column of the store, operators)
-_FILTERS = {
+_Fields = dict[str, tuple[str, tuple[str, ...]]]  # field of a filter: (column of the store, operators)
+
+_FILTERS: _Fields = {
     "notebookexecutionjob": ("job_id", ("=", "!=")),
     "displayname": ("display_name", ("=", "!=", "=~")),
     "schedule": ("schedule", ("=", "!=", "=~")),
     "scheduleresourcename": ("schedule", ("=", "!=", "=~")),
 }
+_OPERATION_FILTERS: _Fields = {"done": ("done", ("=", "!=", ":")), "name": ("name", ("=", "!="))}
 _ORDERS = {"displayname": "display_name", "createtime": "create_time", "updatetime": "update_time"}
 _CONDITION = re.compile(
-    r"\s*(?P<field>\w+)\s*(?P<operator>!=|=~|=)\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<bare>[^\s\"()]+))\s*"
+    r"\s*(?P<field>\w+)\s*(?P<operator>!=|=~|=|:)\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<bare>[^\s\"()]+))\s*"
 )
 _AND = re.compile(r"AND\s+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_filter(text: str) -> list[tuple[str, str, str]]:
-    """Read a filter: conditions joined by AND.
+    """Read a filter of jobs: conditions joined by AND.
 
     :return: (column, operator, value) for each
     :raises InvalidArgument: for any field, operator or form that the API does not take
     """
+    return _parse_filter(text, _FILTERS)
+
+
+def parse_operation_filter(text: str) -> list[tuple[str, str, str]]:
+    """Read a filter of operations, such as ``done=false``; see `parse_filter`."""
+    conditions = []
+    for column, operator, value in _parse_filter(text, _OPERATION_FILTERS):
+        if column == "done":
+            value = value.lower()
+            if value not in ("true", "false"):
+                raise InvalidArgument(f"Invalid filter: {value!r} is neither true nor false.")
+        conditions.append((column, operator, value))
+    return conditions
+
+
+def _parse_filter(text: str, fields: _Fields) -> list[tuple[str, str, str]]:
     if len(text) > TEXT_MAX:
         raise InvalidArgument(f"Invalid filter: it has {len(text)} characters; at most {TEXT_MAX} are allowed.")
     conditions: list[tuple[str, str, str]] = []
@@ -53,14 +72,14 @@ def parse_filter(text: str) -> list[tuple[str, str, str]]:
         match = _CONDITION.match(text, position)
         if match is None:
             raise InvalidArgument(f"Invalid filter: {text[position:]!r}.")
-        conditions.append(_condition(match))
+        conditions.append(_condition(match, fields))
         position = match.end()
     return conditions
 
 
-def _condition(match: re.Match[str]) -> tuple[str, str, str]:
-    column, operators = _FILTERS.get(match["field"].replace("_", "").lower(), (None, ()))
-    if column is None:
+def _condition(match: re.Match[str], fields: _Fields) -> tuple[str, str, str]:
+    column, operators = fields.get(match["field"].replace("_", "").lower(), ("", ()))
+    if not column:
         raise InvalidArgument(f"Invalid filter: field {match['field']!r} is not supported.")
     if match["operator"] not in operators:
         raise InvalidArgument(f"Invalid filter: {match['operator']!r} is not supported for {match['field']!r}.")
@@ -92,7 +111,7 @@ def parse_order(text: str) -> list[tuple[str, bool]]:
 
 
 def parse_page_size(size: int) -> int:
-    """The number of jobs on a page; 0 means the default.
+    """Return the number of jobs on a page; 0 means the default.
 
     :raises InvalidArgument: for a negative one, or one over 100
     """
@@ -101,8 +120,18 @@ def parse_page_size(size: int) -> int:
     return size or PAGE_SIZE_MAX
 
 
+def parse_operation_page_size(size: int) -> int:
+    """Return the number of operations on a page; 0 means the default, and a large one the most (AIP-158).
+
+    :raises InvalidArgument: for a negative one
+    """
+    if size < 0:
+        raise InvalidArgument(f"Invalid page_size: {size} is negative.")
+    return min(size or PAGE_SIZE_MAX, PAGE_SIZE_MAX)
+
+
 def page_token(last: list[Any], request: list[str]) -> str:
-    """An opaque token for the page after a row.
+    """Return an opaque token for the page after a row.
 
     :param last: the sort key of the last row of the page before
     :param request: what the next request must have in common with this one
@@ -111,7 +140,7 @@ def page_token(last: list[Any], request: list[str]) -> str:
 
 
 def parse_page_token(token: str, request: list[str], keys: int) -> list[Any] | None:
-    """The sort key that a token continues after, `None` for the first page.
+    """Return the sort key that a token continues after, `None` for the first page.
 
     :raises InvalidArgument: for a token that is none of ours, or belongs to another request
     """
@@ -134,4 +163,4 @@ def _is_key(key: Any) -> bool:
     """Return whether a value of a token can be compared with a column of the store."""
     if isinstance(key, str):
         return len(key) <= TEXT_MAX and not _SURROGATE.search(key)
-    return isinstance(key, int) and abs(key) < 2**63
+    return isinstance(key, (int, float)) and abs(key) < 2**63

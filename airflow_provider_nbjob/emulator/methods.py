@@ -7,11 +7,15 @@ merely waits (`WaitOperation`, the delay of a fault) occupies none.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
+from google.api_core.exceptions import DataLoss
 from google.cloud.aiplatform_v1.types import (
     CreateNotebookExecutionJobRequest,
     DeleteNotebookExecutionJobRequest,
@@ -21,11 +25,14 @@ from google.cloud.aiplatform_v1.types import (
 from google.cloud.dataform_v1.types import QueryRepositoryDirectoryContentsRequest, ReadRepositoryFileRequest
 from google.cloud.secretmanager_v1.types import AccessSecretVersionRequest
 from google.longrunning import operations_pb2
+from google.protobuf.message import DecodeError
 
 from airflow_provider_nbjob.emulator.dataform import Dataform
 from airflow_provider_nbjob.emulator.faults import Faults
 from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
+
+log = logging.getLogger(__name__)
 
 THREADS = 4  # of each method
 WAIT_MAX = 60.0  # seconds
@@ -34,10 +41,14 @@ POLL_FIRST, POLL_LAST = 0.05, 0.5  # seconds between two looks of a waiter, grow
 
 
 class Method(NamedTuple):
-    """A method: its request's type, and what takes a request and returns the answer."""
+    """A method.
+
+    :param serve: takes a request, and the version of the API that it was sent to, and returns the answer. The version
+        is empty if the client did not tell one, as in `google.longrunning.Operations` over gRPC.
+    """
 
     request_type: Any
-    serve: Callable[[Any], Awaitable[Any]]
+    serve: Callable[[Any, str], Awaitable[Any]]
 
 
 class Methods(dict[str, Method]):
@@ -48,13 +59,15 @@ class Methods(dict[str, Method]):
         self._faults = faults
         self._pools: list[ThreadPoolExecutor] = []
         self._waiters = threading.BoundedSemaphore(WAITERS_MAX)
-        threaded: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+        operations: dict[str, tuple[Any, Callable[[Any, str], Any]]] = {
             "CreateNotebookExecutionJob": (CreateNotebookExecutionJobRequest.meta.pb, service.create),
-            "GetNotebookExecutionJob": (GetNotebookExecutionJobRequest.meta.pb, service.get),
-            "ListNotebookExecutionJobs": (ListNotebookExecutionJobsRequest.meta.pb, service.list_jobs),
             "DeleteNotebookExecutionJob": (DeleteNotebookExecutionJobRequest.meta.pb, service.delete),
             "GetOperation": (operations_pb2.GetOperationRequest, service.get_operation),
             "ListOperations": (operations_pb2.ListOperationsRequest, service.list_operations),
+        }
+        others: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+            "GetNotebookExecutionJob": (GetNotebookExecutionJobRequest.meta.pb, service.get),
+            "ListNotebookExecutionJobs": (ListNotebookExecutionJobsRequest.meta.pb, service.list_jobs),
             "CancelOperation": (operations_pb2.CancelOperationRequest, service.cancel_operation),
             "DeleteOperation": (operations_pb2.DeleteOperationRequest, service.delete_operation),
             "QueryRepositoryDirectoryContents": (
@@ -64,10 +77,12 @@ class Methods(dict[str, Method]):
             "ReadRepositoryFile": (ReadRepositoryFileRequest.meta.pb, dataform.read_file),
             "AccessSecretVersion": (AccessSecretVersionRequest.meta.pb, secrets.access),
         }
-        for rpc, (request_type, serve) in threaded.items():
+        for rpc, (request_type, serve) in operations.items():
             self._add(rpc, request_type, self.in_threads(rpc, serve))
+        for rpc, (request_type, answer) in others.items():
+            self._add(rpc, request_type, _without_version(self.in_threads(rpc, answer)))
         look = self.in_threads("WaitOperation", service.get_operation)
-        self._add("WaitOperation", operations_pb2.WaitOperationRequest, lambda request: self._wait(look, request))
+        self._add("WaitOperation", operations_pb2.WaitOperationRequest, partial(self._wait, look))
 
     def in_threads(self, name: str, call: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         """Return a coroutine function that performs a call in one of `THREADS` threads of its own."""
@@ -75,7 +90,11 @@ class Methods(dict[str, Method]):
         self._pools.append(pool)
 
         async def performed(*arguments: Any) -> Any:
-            return await asyncio.get_running_loop().run_in_executor(pool, call, *arguments)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(pool, call, *arguments)
+            except (sqlite3.DatabaseError, DecodeError) as error:
+                log.error("%s failed, for what the data directory holds cannot be read or written: %s", name, error)
+                raise DataLoss(f"The emulator's data directory cannot be read or written: {error}") from None
 
         return performed
 
@@ -84,16 +103,18 @@ class Methods(dict[str, Method]):
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _add(self, rpc: str, request_type: Any, serve: Callable[[Any], Awaitable[Any]]) -> None:
-        self[rpc] = Method(request_type, lambda request: self._faults.perform(rpc, lambda: serve(request)))
+    def _add(self, rpc: str, request_type: Any, serve: Callable[[Any, str], Awaitable[Any]]) -> None:
+        self[rpc] = Method(
+            request_type, lambda request, version: self._faults.perform(rpc, lambda: serve(request, version))
+        )
 
-    async def _wait(self, look: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+    async def _wait(self, look: Callable[[Any, str], Awaitable[Any]], request: Any, version: str) -> Any:
         """WaitOperation: answers when it is done, or after the request's timeout, at most `WAIT_MAX`."""
         loop = asyncio.get_running_loop()
         timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else WAIT_MAX
         end_time = loop.time() + min(timeout, WAIT_MAX)
         wanted = operations_pb2.GetOperationRequest(name=request.name)
-        operation = await look(wanted)
+        operation = await look(wanted, version)
         if operation.done or not self._waiters.acquire(blocking=False):
             return operation
         try:
@@ -101,7 +122,11 @@ class Methods(dict[str, Method]):
             while not operation.done and (left := end_time - loop.time()) > 0:
                 await asyncio.sleep(min(interval, left))
                 interval = min(interval * 1.5, POLL_LAST)
-                operation = await look(wanted)
+                operation = await look(wanted, version)
             return operation
         finally:
             self._waiters.release()
+
+
+def _without_version(call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, str], Awaitable[Any]]:
+    return lambda request, version: call(request)

@@ -16,18 +16,15 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import mimetypes
 import os
 import re
 import secrets
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,6 +32,7 @@ from typing import Any, BinaryIO
 from google.api_core.exceptions import BadRequest, Conflict, NotFound
 
 from airflow_provider_nbjob.emulator import folders
+from airflow_provider_nbjob.emulator.database import Database
 from airflow_provider_nbjob.emulator.stored_object import (
     ANY,
     Conditions,
@@ -71,8 +69,8 @@ CREATE INDEX IF NOT EXISTS objects_by_generation ON objects (generation);
 class Objects:
     """The buckets and objects of one folder; safe to use from several threads.
 
-    :param folder: holds a folder for each bucket; is made, and made private to its owner
-    :raises OSError: if another process uses it
+    :param folder: holds a folder for each bucket; is made, and made private to its owner. No other process uses it,
+        see `data_dir.locked`
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,40 +79,15 @@ class Objects:
         for each in (folder, self._private, self._private / "objects", self._private / "uploads"):
             each.mkdir(mode=folders.FOLDER_MODE, parents=True, exist_ok=True)
         folders.make_private(folder)
-        self._held = os.open(self._private / "lock", os.O_RDWR | os.O_CREAT, folders.FILE_MODE)
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._held)
-            raise OSError(f"{folder} is used by another emulator") from None
         for left in (self._private / "uploads").iterdir():
             with suppress(OSError):
                 left.unlink()
-        database = self._private / "objects.sqlite"
-        os.close(os.open(database, os.O_RDWR | os.O_CREAT, folders.FILE_MODE))  # SQLite keeps the mode
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_SCHEMA)
+        self._db = Database(self._private / "objects.sqlite", lambda db: db.executescript(_SCHEMA))
         (self._generation,) = self._db.execute("SELECT coalesce(max(generation), 0) FROM objects").fetchone()
 
     def close(self) -> None:
-        """Close the database, and let another process use the folder."""
-        with self._lock:
-            self._db.close()
-            os.close(self._held)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        """Close the database."""
+        self._db.close()
 
     # --- buckets ---
 
@@ -126,7 +99,7 @@ class Objects:
         """
         if not _BUCKET.fullmatch(bucket):
             raise BadRequest(f"Invalid bucket name: {bucket!r}")
-        with self._transaction():
+        with self._db.transaction():
             try:
                 (self._folder / bucket).mkdir(mode=folders.FOLDER_MODE)
             except FileExistsError:
@@ -148,7 +121,7 @@ class Objects:
 
     def buckets(self) -> dict[str, int]:
         """Return the names of all buckets, sorted, and when each was made, in microseconds since 1970."""
-        with self._lock:
+        with self._db.lock:
             created = dict(self._db.execute("SELECT name, created FROM buckets").fetchall())
         names = sorted(path.name for path in self._folder.iterdir() if self.has_bucket(path.name))
         return {name: created.get(name, 0) for name in names}
@@ -159,7 +132,7 @@ class Objects:
         :raises NotFound: if there is no such bucket
         """
         self._require(bucket)
-        with self._lock:
+        with self._db.lock:
             row = self._db.execute("SELECT created FROM buckets WHERE name = ?", (bucket,)).fetchone()
         return row[0] if row else 0
 
@@ -171,7 +144,7 @@ class Objects:
         """
         self._require(bucket)
         self.refresh(bucket)
-        with self._transaction():
+        with self._db.transaction():
             try:
                 if self._db.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (bucket,)).fetchone():
                     raise FileExistsError
@@ -211,7 +184,7 @@ class Objects:
         :raises PreconditionFailed: if the object is not as `conditions` ask
         """
         self.check_writable(bucket, name, fields)
-        with self._transaction():
+        with self._db.transaction():
             self._require(bucket)
             old = self._current(bucket, name)
             conditions.check(old)
@@ -239,7 +212,7 @@ class Objects:
         :raises NotFound: if there is no such bucket
         """
         self._require(bucket)
-        with self._transaction():
+        with self._db.transaction():
             return self._current(bucket, name)
 
     def stat(self, bucket: str, name: str, generation: int | None = None) -> Stored:
@@ -259,7 +232,7 @@ class Objects:
 
         :raises NotFound: as `stat`
         """
-        with self._lock:
+        with self._db.lock:
             stored = self.stat(bucket, name, generation)
             try:
                 if stored.is_plain:
@@ -283,7 +256,7 @@ class Objects:
         :raises NotFound: as `stat`
         :raises PreconditionFailed: if the object is not as `conditions` ask
         """
-        with self._lock:
+        with self._db.lock:
             stored = self.stat(bucket, name, generation)
             conditions.check(stored)
             fields = change(stored.fields)
@@ -302,7 +275,7 @@ class Objects:
         :raises NotFound: as `stat`
         :raises PreconditionFailed: if the object is not as `conditions` ask
         """
-        with self._lock:
+        with self._db.lock:
             stored = self.stat(bucket, name, generation)
             conditions.check(stored)
             if stored.is_plain:
@@ -329,11 +302,11 @@ class Objects:
             for parts, stat in islice(folders.walk(folder, parts=tuple(above)), MAX_FILES):
                 if plain_parts(name := "/".join(parts)):
                     found[name] = (stat.st_size, stat.st_mtime_ns)
-        with self._lock:
+        with self._db.lock:
             rows = self._range("name, size, modified", bucket, below, after_prefix(below), "AND is_plain")
             known = {name: (size, modified) for name, size, modified in rows}
         for name in {name for name, _ in found.items() ^ known.items()}:
-            with self._transaction():
+            with self._db.transaction():
                 self._current(bucket, name)
 
     def page(
@@ -487,10 +460,19 @@ class Objects:
         until = "" if last is None else "AND name < ?"
         query = f"SELECT {columns} FROM objects WHERE bucket = ? AND name >= ? {until} "  # noqa: S608
         query += f"ORDER BY name {rest}" if rest.startswith("LIMIT") else f"{rest} ORDER BY name"
-        with self._lock:
+        with self._db.lock:
             return self._db.execute(query, (bucket, first, *([] if last is None else [last]), *values)).fetchall()
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
     values = dict(zip(_COLUMNS, row, strict=True))
-    return Stored(**{**values, "is_plain": bool(values["is_plain"]), "fields": json.loads(values["fields"])})
+    return Stored(**{**values, "is_plain": bool(values["is_plain"]), "fields": _fields(values["fields"])})
+
+
+def _fields(text: Any) -> dict[str, Any]:
+    """Return the metadata of a row; empty if it is damaged, so that the content can still be read."""
+    try:
+        fields = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}

@@ -1,8 +1,13 @@
 """Ending a process with all that it started.
 
 A kernel runs in a session of its own, and what a notebook starts may leave its parents: signalling a process group
-is not enough. Descendants are found by walking the process table; on Linux a subreaper keeps those whose parent has
-ended below it.
+is not enough. Descendants are found in two ways, so that one finds what the other does not:
+
+- In the process table. On Linux a subreaper keeps those whose parent has ended below it; `supervised` has two of them,
+  so that either may be killed. Elsewhere, those whose parent has ended are not found in this way.
+- By a variable of their environment, `MARK`. It is read of processes of this user only, on macOS too, where it does not
+  show for programs that System Integrity Protection protects. It is not there if a notebook removed it; such a process
+  is found if one that has it is above it.
 """
 
 from __future__ import annotations
@@ -10,11 +15,16 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import psutil
 
+MARK = "NBJOB_EMULATOR_RUN"  # the folder of the run that a process belongs to
+KILL_SECONDS = 10.0  # after which to give up on what does not die
+POLL_SECONDS = 0.02
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -24,40 +34,91 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def kill_descendants(pid: int, *, timeout: float = 10.0) -> None:
-    """Kill all that a process started; those that they start meanwhile too.
+def kill_tree(root: psutil.Process) -> None:
+    """Kill a process and all that it started. It is stopped first, so that it starts nothing more.
 
-    :param timeout: seconds after which to give up on what does not die
+    :param root: made when the process was started, so that another one that has its id by now is not meant
     """
-    end_time = time.monotonic() + timeout
-    while time.monotonic() < end_time:
-        living = []
+    with suppress(psutil.NoSuchProcess):
+        root.suspend()
+        kill_descendants(root)
+        root.kill()
+
+
+def kill_descendants(root: psutil.Process) -> None:
+    """Kill all that a process started; those that they start meanwhile too."""
+
+    def descendants() -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(pid).children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    if process.status() != psutil.STATUS_ZOMBIE:
-                        living.append(process)
+            return root.children(recursive=True)
+        return []
+
+    _kill_all(descendants)
+
+
+def kill_marked(folder: str) -> None:
+    """Kill the processes of this user whose `MARK` begins with the name of a folder, and all that they started.
+
+    This process is left alone.
+    """
+    _kill_all(lambda: [process for process in _marked(folder) if process.pid != os.getpid()])
+
+
+def _marked(folder: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        # The process has ended, belongs to another user, or does not show its environment.
+        with suppress(psutil.Error, OSError):
+            is_ours = process.uids().real == os.getuid()
+            if is_ours and process.environ().get(MARK, "").startswith(folder):
+                yield from process.children(recursive=True)  # some of them may not have the mark
+                yield process
+
+
+def _kill_all(find: Callable[[], list[psutil.Process]]) -> None:
+    """Kill processes until no more of them are found, or for `KILL_SECONDS`."""
+    end_time = time.monotonic() + KILL_SECONDS
+    while time.monotonic() < end_time:
+        living = [process for process in find() if _is_living(process)]
         if not living:
             return
         for process in living:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):
                 process.kill()
-        time.sleep(0.02)
+        time.sleep(POLL_SECONDS)
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process and all that it started. It is stopped first, so that it starts nothing more."""
+def _is_living(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        process.suspend()
-        kill_descendants(pid)
-        process.kill()
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
-def end_with_parent(interval: float = 1.0) -> None:
-    """Wait until the parent of this process has ended, then kill all that this one started, and itself."""
-    parent = os.getppid()
+def supervised(call: Callable[[], None]) -> None:
+    """Call a function in a child process, and return when that and all that it started has ended.
+
+    It returns in both processes. If one of them is killed, the other one ends what was started.
+    """
+    grandparent, parent = os.getppid(), os.getpid()
+    child = os.fork()  # before there are threads
+    threading.Thread(target=end_with_parent, args=(parent if child == 0 else grandparent,), daemon=True).start()
+    adopt_orphans()
+    try:
+        if child == 0:
+            call()
+        else:
+            while os.wait()[0] != child:  # another one is an orphan that was adopted
+                pass
+    finally:
+        kill_descendants(psutil.Process())
+
+
+def end_with_parent(parent: int, interval: float = 1.0) -> None:
+    """Wait until the parent of this process has ended, then kill all that this one started, and itself.
+
+    :param parent: process id
+    :param interval: seconds between two looks
+    """
     while os.getppid() == parent:
         time.sleep(interval)
-    kill_descendants(os.getpid())
+    kill_descendants(psutil.Process())
     os._exit(1)

@@ -7,10 +7,9 @@ of `HttpServer`.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,7 +20,6 @@ from google.api_core.exceptions import (
     NotFound,
     ResourceExhausted,
 )
-from google.protobuf import json_format
 from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,7 +29,9 @@ from starlette.routing import Route
 
 from airflow_provider_nbjob.emulator.faults import Fault, Faults
 from airflow_provider_nbjob.emulator.guard import Refused
+from airflow_provider_nbjob.emulator.json_requests import load_json, parse_request
 from airflow_provider_nbjob.emulator.methods import Method, Methods
+from airflow_provider_nbjob.emulator.operations import VERSIONS, to_json
 from airflow_provider_nbjob.emulator.service import NotebookService
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,8 @@ BODY_MAX = 32 * 2**20  # bytes
 BODY_SECONDS = 60  # for a body to come
 BODIES_MAX = 256 * 2**20  # bytes of the large bodies that are held at once; small ones are always taken
 SMALL_BODY = 2**20  # bytes
-# Of brackets, braces and commas in a body. A job has some dozens, and a notebook in it is base64: without this bound
-# a body could become a hundred times its size, and keep the interpreter busy for seconds.
-JSON_PARTS_MAX = 100_000
 
+_LOCATION = r"(?P<name>projects/[^/]+/locations/[^/]+)"
 _JOBS = r"(?P<parent>projects/[^/]+/locations/[^/]+)/notebookExecutionJobs"
 _JOB = r"(?P<name>projects/[^/]+/locations/[^/]+/notebookExecutionJobs/[^/:]+)"
 _OPERATION = r"(?P<name>projects/[^/]+/locations/[^/]+/(?:notebookExecutionJobs/[^/]+/)?operations/[^/:]+)"
@@ -55,12 +53,16 @@ ROUTES = [
     ("GET", re.compile(_JOB), "GetNotebookExecutionJob"),
     ("DELETE", re.compile(_JOB), "DeleteNotebookExecutionJob"),
     ("GET", re.compile(_JOB + "/operations"), "ListOperations"),
+    ("GET", re.compile(_LOCATION + "/operations"), "ListOperations"),
     ("GET", re.compile(_OPERATION), "GetOperation"),
     ("DELETE", re.compile(_OPERATION), "DeleteOperation"),
     ("POST", re.compile(_OPERATION + ":cancel"), "CancelOperation"),
     ("POST", re.compile(_OPERATION + ":wait"), "WaitOperation"),
     ("GET", re.compile(_SECRET_VERSION + ":access"), "AccessSecretVersion"),
 ]
+# The field of the request that a body is the value of; "*": the body has the request's fields. Others have no body.
+BODIES = {"CreateNotebookExecutionJob": "notebook_execution_job", "CancelOperation": "*", "WaitOperation": "*"}
+UNVERSIONED = "ui"  # where Google's REST clients of all versions poll operations
 
 
 def make_app(methods: Methods, service: NotebookService, faults: Faults) -> Starlette:
@@ -74,11 +76,11 @@ def make_app(methods: Methods, service: NotebookService, faults: Faults) -> Star
     async def call_api(request: Request) -> Response:
         path, version = request.path_params["path"], request.path_params["version"]
         async with bodies.read(request) as body:
-            if version not in ("v1", "v1beta1", "ui"):
+            if version not in (*VERSIONS, UNVERSIONED):
                 raise NotFound(f"Not found: /{version}/{path}")
             rpc, in_path = _route(request.method, path)
-            message = await parse(methods[rpc], rpc, in_path, dict(request.query_params), body)
-        answer = await methods[rpc].serve(message)
+            message = await parse(methods[rpc], rpc, in_path, request.query_params.multi_items(), body)
+        answer = await methods[rpc].serve(message, "" if version == UNVERSIONED else version)
         as_numbers = "enum-encoding=int" in request.query_params.get("$alt", "")
         return await render(answer, as_numbers)
 
@@ -119,6 +121,7 @@ def _answering(call: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
 
 
 def _error(code: int, status: str, message: str) -> Response:
+    message = message.encode(errors="replace").decode()  # what it quotes may not be valid Unicode
     return JSONResponse({"error": {"code": code, "message": message, "status": status}}, code)
 
 
@@ -179,44 +182,19 @@ def _route(verb: str, path: str) -> tuple[str, dict[str, str]]:
     raise MethodNotAllowed(verb) if found else NotFound(f"Not found: {path}")
 
 
-def _load_json(body: bytes | bytearray) -> Any:
-    """Read a body as JSON; an empty one is an empty object.
-
-    :raises ValueError: if it is not JSON, or has more than `JSON_PARTS_MAX` parts
-    """
-    if not body.strip():
-        return {}
-    if sum(body.count(part) for part in (b"[", b"{", b",")) > JSON_PARTS_MAX:
-        raise ValueError(f"It has more than {JSON_PARTS_MAX} parts.")
-    try:
-        return json.loads(body)
-    except RecursionError:
-        raise ValueError("It is nested too deeply.") from None
-
-
 def _parse(
-    method: Method, rpc: str, in_path: Mapping[str, str], query: Mapping[str, str], body: bytes | bytearray
+    method: Method,
+    rpc: str,
+    in_path: Mapping[str, str],
+    query: Sequence[tuple[str, str]],
+    body: bytes | bytearray,
 ) -> Message:
-    """Return the request's protobuf message, of path, query and body; unknown fields are left out, as the API does."""
-    try:
-        content = _load_json(body)
-        fields: dict[str, Any] = {}
-        for name, value in query.items():
-            is_number = name in ("view", "pageSize", "page_size") and re.fullmatch("[0-9]{1,20}", value)
-            fields[name] = int(value) if is_number else value
-        fields.update(in_path)
-        if rpc == "CreateNotebookExecutionJob":
-            fields["notebookExecutionJob"] = content
-        else:
-            fields.update(content)
-        message: Message = json_format.ParseDict(fields, method.request_type(), ignore_unknown_fields=True)
-    except (ValueError, TypeError, AttributeError, RecursionError, json_format.ParseError) as error:
-        raise InvalidArgument(f"Invalid JSON payload received. {str(error)[:1000]}") from None
-    return message
+    """Return the request's protobuf message, of path, query and body."""
+    return parse_request(method.request_type, BODIES.get(rpc), in_path, query, load_json(body))
 
 
 def _render(answer: Message, as_numbers: bool) -> Response:
-    return JSONResponse(json_format.MessageToDict(answer, use_integers_for_enums=as_numbers))
+    return JSONResponse(to_json(answer, as_numbers=as_numbers))
 
 
 def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.Pattern[str], Callable[..., Any]]]:
@@ -241,10 +219,7 @@ def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.P
 def _own(
     routes: list[tuple[str, re.Pattern[str], Callable[..., Any]]], verb: str, path: str, body: bytes | bytearray
 ) -> Any:
-    try:
-        content = _load_json(body)
-    except ValueError as error:
-        raise InvalidArgument(f"Invalid JSON payload received. {error}") from None
+    content = load_json(body)
     for method, pattern, action in routes:
         if method == verb and (match := pattern.fullmatch(path)):
             answer = action(content, *match.groups())

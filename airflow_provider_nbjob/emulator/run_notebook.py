@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbclient.util import ensure_async
 
-from airflow_provider_nbjob.emulator.processes import adopt_orphans, end_with_parent, kill_descendants
+from airflow_provider_nbjob.emulator.processes import supervised
 
 DEFAULT_KERNEL = "python3"
 KERNEL_STARTS = 3
@@ -39,13 +38,10 @@ def main(folder: Path, hidden: list[str]) -> None:
     """
     for name in hidden:
         os.environ.pop(name, None)
-    adopt_orphans()
-    threading.Thread(target=end_with_parent, daemon=True).start()
     outcome = asyncio.run(run(folder))
     if outcome is not None:
         succeeded, message = outcome
         (folder / "outcome.json").write_text(json.dumps({"succeeded": succeeded, "message": message}))
-    kill_descendants(os.getpid())
 
 
 async def run(folder: Path) -> tuple[bool, str] | None:
@@ -60,9 +56,15 @@ async def run(folder: Path) -> tuple[bool, str] | None:
 
 
 def make_client(work: Path, kernel: str) -> NotebookClient:
-    """Return a client without a notebook, for a kernel whose working directory is `work`."""
+    """Return a client without a notebook, for a kernel whose working directory is `work`.
+
+    The file with the kernel's key is beside that directory. A kernel that is killed leaves it, and jupyter_client 8
+    would have made it where all temporary files are.
+    """
     resources = {"metadata": {"path": str(work)}}
-    return NotebookClient(nbformat.v4.new_notebook(), timeout=None, kernel_name=kernel, resources=resources)
+    client = NotebookClient(nbformat.v4.new_notebook(), timeout=None, kernel_name=kernel, resources=resources)
+    client.config.KernelManager.connection_file = str(work.with_name("connection.json"))
+    return client
 
 
 async def start_kernel(work: Path) -> NotebookClient | None:
@@ -145,9 +147,9 @@ async def run_cells(
 
 
 def choose_kernel(notebook: nbformat.NotebookNode, kernel_name: str) -> str:
-    """The kernel that was asked for, else the notebook's own where it is installed, else ``python3``.
+    """Return the kernel that was asked for, else the notebook's own if it is installed, else ``python3``.
 
-    :raises LookupError: where the one that was asked for, or that of another language, is not installed
+    :raises LookupError: if the one that was asked for, or that of another language, is not installed
     """
     installed = KernelSpecManager().find_kernel_specs()
     spec = notebook.metadata.get("kernelspec", {})
@@ -169,4 +171,4 @@ def failing_cell(notebook: nbformat.NotebookNode) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    supervised(lambda: main(Path(sys.argv[1]), sys.argv[2:]))

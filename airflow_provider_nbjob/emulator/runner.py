@@ -1,9 +1,14 @@
-"""Processes that run one notebook each, one of them started ahead: its kernel is there when the next job comes."""
+"""Processes that run one notebook each, one of them started ahead: its kernel is there when the next job comes.
+
+Each has a folder ``job-*`` in the data directory, which is removed with it. Those of an emulator that was killed are
+removed by the next one.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,8 +18,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
+import psutil
+
 from airflow_provider_nbjob.emulator.environment import hidden_from_kernel, runner_environment
-from airflow_provider_nbjob.emulator.processes import kill_tree
+from airflow_provider_nbjob.emulator.processes import MARK, kill_marked, kill_tree
+
+PREFIX = "job-"
+# What is in the folder of a run; a notebook may add to it.
+_MADE = {"work", "log.txt"}
+_MADE_LATER = {"input.ipynb", "output.ipynb", "output.partial", "outcome.json"}
 
 
 class Runner:
@@ -28,8 +40,7 @@ class Runner:
         cache = data_dir / "cache"
         cache.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "airflow_provider_nbjob.emulator.run_notebook"]
-        self._temporary = tempfile.TemporaryDirectory(prefix="job-", dir=data_dir)
-        self.folder = Path(self._temporary.name)
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_dir))
         (self.folder / "work").mkdir()
         with (self.folder / "log.txt").open("wb") as output:
             self.process = subprocess.Popen(
@@ -39,8 +50,9 @@ class Runner:
                 stderr=output,
                 start_new_session=True,
                 cwd=self.folder / "work",
-                env=runner_environment(os.environ, more, cache, additions),
+                env={**runner_environment(os.environ, more, cache, additions), MARK: str(self.folder)},
             )
+        self._root = psutil.Process(self.process.pid)
         self._input = cast("IO[bytes]", self.process.stdin)
 
     def begin(self, notebook: bytes, kernel_name: str) -> None:
@@ -52,13 +64,38 @@ class Runner:
         with suppress(BrokenPipeError), self._input as line:  # a process that was killed has no outcome
             line.write(json.dumps(kernel_name).encode() + b"\n")
 
+    def kill(self) -> None:
+        """End the process with all that it started."""
+        kill_tree(self._root)
+
     def end(self) -> None:
         """End the process with all that it started, and remove its folder."""
-        kill_tree(self.process.pid)
+        self.kill()
+        kill_marked(str(self.folder))  # if something else killed the process, what it started may not be below it
         self.process.wait()
         with suppress(BrokenPipeError):
             self._input.close()
-        self._temporary.cleanup()
+        _remove(self.folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with all that is in it, whatever a notebook has made of it."""
+    for above, names, _ in os.walk(folder):
+        for path in [Path(above, name) for name in names]:
+            if not path.is_symlink():
+                with suppress(OSError):
+                    path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(data_dir: Path) -> None:
+    """Remove what an emulator that was killed has left of its runs: processes and folders."""
+    kill_marked(str(data_dir / PREFIX))
+    for path in data_dir.glob(f"{PREFIX}*"):
+        if path.is_dir() and not path.is_symlink():
+            names = {entry.name for entry in path.iterdir()}
+            if names >= _MADE or names <= _MADE | _MADE_LATER:  # else it is somebody else's
+                _remove(path)
 
 
 class Runners:

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from airflow_provider_nbjob.emulator.data_dir import make_private, read_or_make_token
+from airflow_provider_nbjob.emulator.data_dir import locked, read_or_make_token
 from airflow_provider_nbjob.emulator.dataform import Dataform
 from airflow_provider_nbjob.emulator.engine import Engine
 from airflow_provider_nbjob.emulator.faults import Faults
 from airflow_provider_nbjob.emulator.grpc_api import GrpcServer
 from airflow_provider_nbjob.emulator.http_server import HttpServer
 from airflow_provider_nbjob.emulator.methods import Methods
+from airflow_provider_nbjob.emulator.ports import listen
 from airflow_provider_nbjob.emulator.rest_api import make_app
 from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
@@ -28,7 +29,7 @@ class Emulator:
     """A running emulator, from entering its context to leaving it.
 
     :param data_dir: holds jobs, Cloud Storage (``cloudstorage/BUCKET/``), Dataform (``dataform/NAME/``) and Secret
-        Manager (``secrets/NAME/VERSION``). Its owner alone may enter it; one of another user is refused.
+        Manager (``secrets/NAME/VERSION``). Its owner alone may enter it, and one emulator at a time uses it.
     :param token: what clients must send; empty for that of the data directory, which is made at its first start
     :param host: address to listen on. Notebooks run as the user who starts this: leave it on the loopback interface
     :param grpc_port: 0 for a free one, as for `rest_port` and `storage_port`
@@ -81,7 +82,7 @@ class Emulator:
 
     def _start(self, stack: ExitStack) -> None:
         grpc_port, rest_port, storage_port = self._ports
-        make_private(self._data_dir)
+        stack.enter_context(locked(self._data_dir))
         self.token = self.token or read_or_make_token(self._data_dir)
         secrets = Secrets(self._data_dir)
         for name, payload in self._secrets:
@@ -106,9 +107,10 @@ class Emulator:
         service, faults = NotebookService(store, engine, can_cancel=self._can_cancel), Faults()
         methods = Methods(service, Dataform(self._data_dir), secrets, faults)
         stack.callback(methods.stop)
+        listen(self._host, grpc_port, "--grpc-port").close()  # gRPC's own error does not say why
         grpc_server = GrpcServer(self._host, grpc_port, methods, self.token)
         stack.callback(grpc_server.stop)
-        rest = HttpServer(make_app(methods, service, faults), self._host, rest_port, self.token)
+        rest = HttpServer(make_app(methods, service, faults), self._host, rest_port, self.token, "--rest-port")
         stack.callback(rest.stop)
         client_host = reachable(self._host)
         client_host = f"[{client_host}]" if ":" in client_host else client_host
@@ -116,6 +118,7 @@ class Emulator:
         self.rest_url = f"http://{client_host}:{rest.port}/{self.token}"
         self.storage_url = storage.url
         engine.additions["SECRET_MANAGER_EMULATOR_HOST"] = self.rest_url
+        engine.start()  # not before the notebooks can be told where the emulator serves
 
     @property
     def environment(self) -> dict[str, str]:

@@ -4,7 +4,8 @@ Documented (the proto and its comments, google-cloud-aiplatform 2.7): methods, f
 what can be filtered and ordered by. Reported by clients of the real service: returned names carry the project's
 *number*; the create's LRO is named below the job, and is done only after the run and a clean-up, without an error
 even where the notebook failed; at most 100 jobs a page. Not documented, so chosen here: the characters of a job id
-(RFC 1035, or all digits), that deleting a running job stops it, that cancelling its operation does.
+(`names.JOB_ID`), that deleting a running job stops it, that cancelling its operation does, and by what a list of
+operations is filtered.
 """
 
 from __future__ import annotations
@@ -18,24 +19,22 @@ import time
 from typing import Any
 
 from google.api_core.exceptions import Aborted, AlreadyExists, InvalidArgument, MethodNotImplemented, NotFound
-from google.cloud.aiplatform_v1.types import (
-    CreateNotebookExecutionJobOperationMetadata,
-    DeleteOperationMetadata,
-    ListNotebookExecutionJobsResponse,
-)
+from google.cloud.aiplatform_v1.types import ListNotebookExecutionJobsResponse
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
-from google.rpc import code_pb2
 
 from airflow_provider_nbjob.emulator.engine import Engine
 from airflow_provider_nbjob.emulator.listing import (
     page_token,
     parse_filter,
+    parse_operation_filter,
+    parse_operation_page_size,
     parse_order,
     parse_page_size,
     parse_page_token,
 )
-from airflow_provider_nbjob.emulator.store import JobMessage, Operation, Store, set_state, state_of
+from airflow_provider_nbjob.emulator.operations import operation_message
+from airflow_provider_nbjob.emulator.store import JobMessage, Kept, Operation, Store, set_state
 from airflow_provider_nbjob.emulator.validation import PARENT, TEMPLATE, check_job, check_location
 from airflow_provider_nbjob.job import JobName, JobState
 
@@ -46,14 +45,14 @@ _OPERATION = re.compile(r"projects/[^/]+/locations/[^/]+/(notebookExecutionJobs/
 
 
 def project_number(project: str) -> str:
-    """The number of a project: made from its id, always the same; a number stays as it is."""
+    """Return the number of a project: made from its id, always the same; a number stays as it is."""
     if project.isascii() and project.isdigit():
         return project
     return str(10**11 + int(hashlib.sha256(project.encode()).hexdigest(), 16) % (9 * 10**11))
 
 
 def canonical(name: str) -> str:
-    """A resource name with the project's number in place of its id."""
+    """Return a resource name with the project's number in place of its id."""
     return re.sub(r"^projects/([^/]+)", lambda match: f"projects/{project_number(match[1])}", name)
 
 
@@ -61,7 +60,8 @@ class NotebookService:
     """The methods of NotebookService, and those of Operations, for the jobs of a store.
 
     Each takes the request's protobuf message and returns the answer's; each raises what google.api_core has for the
-    API's error codes.
+    API's error codes. Those that return operations take the version of the API that was asked too; it is empty if the
+    request does not tell it.
 
     :param can_cancel: false has `cancel_operation` answer UNIMPLEMENTED, as a service may
     """
@@ -73,7 +73,7 @@ class NotebookService:
 
     # --- NotebookService ---
 
-    def create(self, request: Any) -> operations_pb2.Operation:
+    def create(self, request: Any, version: str) -> operations_pb2.Operation:
         """CreateNotebookExecutionJob."""
         parent, location = self._parent(request.parent)
         job_id = request.notebook_execution_job_id
@@ -87,20 +87,28 @@ class NotebookService:
             job.ClearField(output_only)
         set_state(job, JobState.QUEUED)
         job.name = f"{parent}/notebookExecutionJobs/{job_id or _digits()}"
-        operation = Operation(f"{job.name}/operations/{_digits()}", job.name, "create", time.time(), None)
+        uid = _digits()
+        operation = Operation(
+            name=f"{job.name}/operations/{uid}",
+            job_name=job.name,
+            kind="create",
+            create_time=time.time(),
+            ready_at=None,
+            uid=uid,
+            version=version or "v1",
+        )
         with self._naming:
             if job.name in self._leaving:  # a name belongs to one run at a time
                 raise Aborted(f"NotebookExecutionJob {job.name} is being deleted.")
-            if not self._store.insert(job):
+            if not self._store.insert(job, operation):
                 raise AlreadyExists(f"NotebookExecutionJob {job.name} already exists.")
-            self._store.put_operation(operation)
-            self._engine.submit(job.name)
+            self._engine.submit(uid)
         log.info("Job %s was submitted: %r", JobName.parse(job.name).job_id, job.display_name)
-        return self._shown(operation)
+        return self._shown(operation, version)
 
     def get(self, request: Any) -> Any:
         """GetNotebookExecutionJob."""
-        return _view(self._job(request.name, with_content=request.view == VIEW_FULL), request.view)
+        return _view(self._kept(request.name, with_content=request.view == VIEW_FULL).job, request.view)
 
     def list_jobs(self, request: Any) -> Any:
         """ListNotebookExecutionJobs."""
@@ -116,34 +124,55 @@ class NotebookService:
             next_page_token=page_token(last, common) if last else "",
         )
 
-    def delete(self, request: Any) -> operations_pb2.Operation:
+    def delete(self, request: Any, version: str) -> operations_pb2.Operation:
         """DeleteNotebookExecutionJob; one that runs is stopped. Its output stays."""
-        job = self._job(request.name)
+        uid, job = self._kept(request.name)
         with self._naming:
+            if not self._store.delete(uid):  # another call was faster
+                raise NotFound(f"NotebookExecutionJob {request.name} was not found.")
             self._leaving.add(job.name)
-            self._store.delete(job.name)
         try:
-            self._engine.forget(job.name)
+            self._engine.forget(uid)
         finally:
             with self._naming:
                 self._leaving.discard(job.name)
         now = time.time()
-        self._store.finish_operations(job.name, now)
-        operation = Operation(f"{JobName.parse(job.name).parent}/operations/{_digits()}", job.name, "delete", now, now)
+        self._store.finish_operations(uid, now)
+        operation = Operation(
+            name=f"{JobName.parse(job.name).parent}/operations/{_digits()}",
+            job_name=job.name,
+            kind="delete",
+            create_time=now,
+            ready_at=now,
+            uid=uid,
+            version=version or "v1",
+        )
         self._store.put_operation(operation)
-        return self._shown(operation)
+        return self._shown(operation, version)
 
     # --- google.longrunning.Operations ---
 
-    def get_operation(self, request: Any) -> operations_pb2.Operation:
+    def get_operation(self, request: Any, version: str) -> operations_pb2.Operation:
         """GetOperation."""
-        return self._shown(self._operation(request.name))
+        return self._shown(self._operation(request.name), version)
 
-    def list_operations(self, request: Any) -> operations_pb2.ListOperationsResponse:
-        """ListOperations of a job."""
-        job = self._job(request.name.removesuffix("/operations"))
-        operations = [self._shown(operation) for operation in self._store.operations_of(job.name)]
-        return operations_pb2.ListOperationsResponse(operations=operations)
+    def list_operations(self, request: Any, version: str) -> operations_pb2.ListOperationsResponse:
+        """ListOperations of a job or of a location, the newest first."""
+        name = request.name.removesuffix("/operations")
+        if PARENT.fullmatch(name):
+            uid, (below, _) = None, self._parent(name)
+        else:
+            uid, job = self._kept(name)
+            below = job.name
+        size = parse_operation_page_size(request.page_size)
+        conditions = parse_operation_filter(request.filter)
+        common = [below, request.filter]
+        after = parse_page_token(request.page_token, common, 2)
+        operations, last = self._store.operations(below, uid, conditions, after, size)
+        return operations_pb2.ListOperationsResponse(
+            operations=[self._shown(operation, version) for operation in operations],
+            next_page_token=page_token(last, common) if last else "",
+        )
 
     def cancel_operation(self, request: Any) -> empty_pb2.Empty:
         """CancelOperation: stops the run. What has ended stays as it is."""
@@ -151,7 +180,7 @@ class NotebookService:
         if not self._can_cancel:
             raise MethodNotImplemented("Operation is not implemented, or supported, or enabled.")
         if operation.kind == "create":
-            self._engine.cancel(operation.job_name)
+            self._engine.cancel(operation.uid)
         return empty_pb2.Empty()
 
     def delete_operation(self, request: Any) -> empty_pb2.Empty:
@@ -165,11 +194,11 @@ class NotebookService:
         """Have a job report a state from now on, whatever its run does; a terminal one stops the run."""
         if state not in {member.value for member in JobState}:
             raise InvalidArgument(f"jobState: {state!r} is no state.")
-        names = self._store.find(job_id)
-        if not names:
+        uids = self._store.find(job_id)
+        if not uids:
             raise NotFound(f"There is no job {job_id}.")
-        for name in names:
-            self._engine.pin(name, JobState(state))
+        for uid in uids:
+            self._engine.pin(uid, JobState(state))
 
     # --- inside ---
 
@@ -181,11 +210,11 @@ class NotebookService:
         check_location(match["location"])
         return canonical(name), match["location"]
 
-    def _job(self, name: str, *, with_content: bool = False) -> Any:
-        job = self._store.get(canonical(name), with_content=with_content)
-        if job is None:
+    def _kept(self, name: str, *, with_content: bool = False) -> Kept:
+        kept = self._store.get(canonical(name), with_content=with_content)
+        if kept is None:
             raise NotFound(f"NotebookExecutionJob {name} was not found.")
-        return job
+        return kept
 
     def _operation(self, name: str) -> Operation:
         if not _OPERATION.fullmatch(name):
@@ -195,31 +224,13 @@ class NotebookService:
             raise NotFound(f"Operation {name} was not found.")
         return operation
 
-    def _shown(self, operation: Operation) -> operations_pb2.Operation:
-        shown = operations_pb2.Operation(name=operation.name, done=operation.is_done)
-        is_create = operation.kind == "create"
-        kind = CreateNotebookExecutionJobOperationMetadata if is_create else DeleteOperationMetadata
-        metadata = kind.meta.pb()
-        metadata.generic_metadata.create_time.FromMicroseconds(int(operation.create_time * 1e6))
-        changed = operation.ready_at if shown.done and operation.ready_at else operation.create_time
-        metadata.generic_metadata.update_time.FromMicroseconds(int(changed * 1e6))
-        job = self._store.get(operation.job_name)
-        if is_create and job is not None:
-            metadata.progress_message = f"The job is {state_of(job)}."
-        shown.metadata.Pack(metadata)
-        if not shown.done:
-            return shown
-        if not is_create:
-            shown.response.Pack(empty_pb2.Empty())
-        elif job is not None:
-            shown.response.Pack(_view(job, 0))
-        else:
-            shown.error.code, shown.error.message = code_pb2.CANCELLED, "The job was deleted."
-        return shown
+    def _shown(self, operation: Operation, version: str) -> operations_pb2.Operation:
+        job = self._store.get_by_uid(operation.uid)
+        return operation_message(operation, None if job is None else _view(job, 0), version)
 
 
 def _view(job: Any, view: int) -> Any:
-    """A copy of a job as a view shows it: BASIC has no direct content, and none shows `workbench_runtime`."""
+    """Return a copy of a job as a view shows it: BASIC has no direct content, and none shows `workbench_runtime`."""
     shown = JobMessage()
     shown.CopyFrom(job)
     shown.ClearField("workbench_runtime")

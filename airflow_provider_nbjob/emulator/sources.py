@@ -18,7 +18,7 @@ class SourceError(Exception):
 
 
 def output_name(job: Any) -> str:
-    """The name of the executed notebook: that of a Cloud Storage source is kept, any other is ``content.ipynb``.
+    """Return the name of the executed notebook: that of a Cloud Storage source is kept, any other is ``content.ipynb``.
 
     Undocumented; clients of Google's own read it so.
     """
@@ -27,11 +27,11 @@ def output_name(job: Any) -> str:
 
 
 def read_source(job: Any, storage: Storage, data_dir: Path) -> bytes:
-    """The content of a job's notebook.
+    """Return the content of a job's notebook.
 
     :param job: `NotebookExecutionJob` protobuf message
     :param data_dir: holds Dataform repositories as folders ``dataform/NAME``
-    :raises SourceError: where it cannot be read
+    :raises SourceError: if it cannot be read
     """
     source = job.WhichOneof("notebook_source")
     if source == "direct_notebook_source":

@@ -34,7 +34,7 @@ class Storage:
     :param port: 0 for a free one
     :param data_dir: its folder ``cloudstorage`` holds the objects, see `Objects`
     :param token: what each request must carry
-    :raises OSError: if the port is taken, or another emulator uses the data directory
+    :raises OSError: if the port is taken
     :raises ValueError: if it is no token
     """
 
@@ -42,7 +42,7 @@ class Storage:
         self._objects = Objects(data_dir / "cloudstorage")
         self._app = StorageApp(self._objects)
         try:
-            self._server = HttpServer(self._app, host, port, token)
+            self._server = HttpServer(self._app, host, port, token, "--storage-port")
         except (OSError, ValueError):
             self._app.close()
             self._objects.close()

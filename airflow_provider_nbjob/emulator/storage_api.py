@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -139,6 +140,9 @@ class StorageApp:
             except OSError as error:  # such as a full disk
                 log.exception("A request to Cloud Storage failed")
                 return error_response(from_http_status(507, f"The emulator's file system: {error.strerror}"))
+            except sqlite3.DatabaseError as error:  # such as one that was damaged while it was open
+                log.error("A request to Cloud Storage failed, for its database cannot be used: %s", error)
+                return error_response(from_http_status(500, f"The emulator's database: {error}"))
 
         return answer
 

@@ -1,22 +1,29 @@
-"""Jobs and operations in SQLite, so that they survive a restart of the emulator."""
+"""Jobs and operations in SQLite, so that they survive a restart of the emulator.
+
+A job has a uid beside its name: the name may belong to another job once it is deleted. What acts later than it looked
+(a run, the cancel of an operation) goes by the uid, and finds nothing if its own job is gone.
+"""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.api_core.exceptions import ResourceExhausted
 from google.cloud.aiplatform_v1.types import NotebookExecutionJob
+from google.protobuf.message import DecodeError
 
-from airflow_provider_nbjob.emulator.data_dir import make_private_file
+from airflow_provider_nbjob.emulator.database import Database
 from airflow_provider_nbjob.emulator.patterns import compile_pattern
 from airflow_provider_nbjob.job import JobName, JobState
+
+log = logging.getLogger(__name__)
 
 JobMessage: Any = NotebookExecutionJob.meta.pb  # the plain protobuf class, without the wrapper of the client library
 
@@ -28,21 +35,38 @@ _STATES = JobMessage.DESCRIPTOR.fields_by_name["job_state"].enum_type
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     name TEXT PRIMARY KEY, parent TEXT, job_id TEXT, display_name TEXT, schedule TEXT,
-    create_time INTEGER, update_time INTEGER, is_terminal INTEGER, message BLOB
+    create_time INTEGER, update_time INTEGER, is_terminal INTEGER, message BLOB, uid TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_by_create_time ON jobs (parent, create_time, job_id);
 CREATE INDEX IF NOT EXISTS jobs_by_update_time ON jobs (parent, update_time, job_id);
 CREATE TABLE IF NOT EXISTS contents (name TEXT PRIMARY KEY, content BLOB);
 CREATE TABLE IF NOT EXISTS operations (
-    name TEXT PRIMARY KEY, job_name TEXT, kind TEXT, create_time REAL, ready_at REAL
+    name TEXT PRIMARY KEY, job_name TEXT, kind TEXT, create_time REAL, ready_at REAL, uid TEXT, version TEXT
 );
-CREATE INDEX IF NOT EXISTS operations_by_job ON operations (job_name);
 """
+# Columns that came after the first version of the emulator, and what they have in its rows.
+_ADDED = (("jobs", "uid", "name"), ("operations", "uid", "job_name"), ("operations", "version", "'v1'"))
+_INDEXES = """
+CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_uid ON jobs (uid);
+CREATE INDEX IF NOT EXISTS operations_by_uid ON operations (uid);
+"""
+_OPERATION_COLUMNS = "name, job_name, kind, create_time, ready_at, uid, version"
 
 
 # Columns are those of `_CONTENT`, and more.
-_SELECT = "SELECT message, {} FROM jobs"
+_SELECT = "SELECT uid, message, {} FROM jobs"
 _CONTENT = {True: "(SELECT content FROM contents WHERE contents.name = jobs.name)", False: "NULL"}
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    """Make the tables, or bring those of an earlier version of the emulator up to date."""
+    db.executescript(_SCHEMA)
+    for table, column, value in _ADDED:
+        if column not in [row[1] for row in db.execute(f"PRAGMA table_info({table})")]:
+            db.executescript(
+                f"BEGIN; ALTER TABLE {table} ADD COLUMN {column} TEXT; UPDATE {table} SET {column} = {value}; COMMIT;"  # noqa: S608
+            )
+    db.executescript(_INDEXES)
 
 
 def _job(message: bytes, content: bytes | None) -> Any:
@@ -53,7 +77,7 @@ def _job(message: bytes, content: bytes | None) -> Any:
 
 
 def state_of(job: Any) -> JobState:
-    """The state of a job message."""
+    """Return the state of a job message."""
     value = _STATES.values_by_number.get(job.job_state)
     return JobState(value.name if value else f"JOB_STATE_{job.job_state}")
 
@@ -72,6 +96,8 @@ class Operation:
     :param kind: ``"create"`` or ``"delete"``
     :param create_time: POSIX seconds
     :param ready_at: POSIX seconds from which on it is done; `None` while the job has not ended
+    :param uid: of its job, which may be gone
+    :param version: of the API that it was made by, ``"v1"`` or ``"v1beta1"``
     """
 
     name: str
@@ -79,6 +105,8 @@ class Operation:
     kind: str
     create_time: float
     ready_at: float | None
+    uid: str
+    version: str
 
     @property
     def is_done(self) -> bool:
@@ -86,30 +114,38 @@ class Operation:
         return self.ready_at is not None and time.time() >= self.ready_at
 
 
+class Kept(NamedTuple):
+    """A job of the store.
+
+    :param uid: tells it from other jobs that have or had its name
+    :param job: `NotebookExecutionJob` protobuf message
+    """
+
+    uid: str
+    job: Any
+
+
 class Store:
-    """The jobs and the operations of one data directory; safe to use from several threads."""
+    """The jobs and the operations of one data directory; safe to use from several threads.
+
+    :raises OSError: if the database cannot be used
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        make_private_file(path)  # SQLite gives the files beside it the same mode
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_SCHEMA)
+        self._db = Database(path, _prepare)
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
-            self._db.close()
+        self._db.close()
 
     # --- jobs ---
 
-    def insert(self, job: Any) -> bool:
-        """Keep a new job, and stamp its times; false where there is one of its name."""
+    def insert(self, job: Any, operation: Operation) -> bool:
+        """Keep a new job and the operation that makes it, and stamp its times; false if there is one of its name."""
         name = JobName.parse(job.name)
-        with self._lock:
-            if self.get(job.name) is not None:
+        with self._db.transaction():
+            if self._db.execute("SELECT 1 FROM jobs WHERE name = ?", (job.name,)).fetchone():
                 return False
             job.create_time.GetCurrentTime()
             job.update_time.CopyFrom(job.create_time)
@@ -123,40 +159,51 @@ class Store:
                 self._db.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (job.name, content))
             row = (job.name, name.parent, name.job_id, job.display_name, job.schedule_resource_name)
             self._db.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, created, created, 0, stored.SerializeToString()),
+                "INSERT INTO jobs (name, parent, job_id, display_name, schedule, create_time, update_time, is_terminal,"
+                " message, uid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, created, created, 0, stored.SerializeToString(), operation.uid),
             )
+            self.put_operation(operation)
         return True
 
-    def get(self, name: str, *, with_content: bool = False) -> Any:
-        """Return a job by its name (with the project's number), or `None`.
+    def get(self, name: str, *, with_content: bool = False) -> Kept | None:
+        """Return the job of a name (with the project's number), or None.
 
-        :param with_content: with its direct content, where it has one
+        :param with_content: with its direct content, if it has one
         """
-        with self._lock:
-            row = self._db.execute(_SELECT.format(_CONTENT[with_content]) + " WHERE name = ?", (name,)).fetchone()
-        return _job(*row) if row else None
+        return self._get("name", name, with_content)
 
-    def update(self, name: str, change: Callable[[Any], bool | None]) -> None:
-        """Change a job in place and stamp its update time; nothing where there is none of the name.
+    def get_by_uid(self, uid: str, *, with_content: bool = False) -> Any:
+        """Return the job of a uid, or None if there is none, or no longer."""
+        kept = self._get("uid", uid, with_content)
+        return kept.job if kept else None
+
+    def _get(self, column: str, value: str, with_content: bool) -> Kept | None:
+        select = f"{_SELECT.format(_CONTENT[with_content])} WHERE {column} = ?"
+        with self._db.lock:
+            row = self._db.execute(select, (value,)).fetchone()
+        return Kept(row[0], _job(*row[1:])) if row else None
+
+    def update(self, uid: str, change: Callable[[Any], bool | None]) -> None:
+        """Change a job in place and stamp its update time; do nothing if there is none of the uid.
 
         :param change: changes the message; returns false to leave the job as it was
         """
-        with self._lock:
-            job = self.get(name)
+        with self._db.lock:
+            job = self.get_by_uid(uid)
             if job is None or change(job) is False:
                 return
             job.update_time.GetCurrentTime()
             self._db.execute(
-                "UPDATE jobs SET update_time = ?, is_terminal = ?, message = ? WHERE name = ?",
-                (job.update_time.ToMicroseconds(), state_of(job).is_terminal, job.SerializeToString(), name),
+                "UPDATE jobs SET update_time = ?, is_terminal = ?, message = ? WHERE uid = ?",
+                (job.update_time.ToMicroseconds(), state_of(job).is_terminal, job.SerializeToString(), uid),
             )
 
-    def delete(self, name: str) -> None:
-        """Remove a job."""
-        with self._lock:
-            self._db.execute("DELETE FROM jobs WHERE name = ?", (name,))
-            self._db.execute("DELETE FROM contents WHERE name = ?", (name,))
+    def delete(self, uid: str) -> bool:
+        """Remove a job; return whether it was there."""
+        with self._db.transaction():
+            self._db.execute("DELETE FROM contents WHERE name = (SELECT name FROM jobs WHERE uid = ?)", (uid,))
+            return self._db.execute("DELETE FROM jobs WHERE uid = ?", (uid,)).rowcount > 0
 
     def page(
         self,
@@ -168,7 +215,7 @@ class Store:
         *,
         with_content: bool = False,
     ) -> tuple[list[Any], list[Any] | None]:
-        """A page of the jobs of a location.
+        """Return a page of the jobs of a location.
 
         :param conditions: from `listing.parse_filter`
         :param order: from `listing.parse_order`
@@ -190,11 +237,14 @@ class Store:
         last: list[Any] = []
         room = PAGE_BYTES
         with self._reader() as db:
-            for message, content, *key in db.execute(sql, [*values, size + 1]):
-                if len(jobs) == size or room <= 0:
+            for number, (uid, message, content, *key) in enumerate(db.execute(sql, [*values, size + 1])):
+                if number == size or room <= 0:
                     return jobs, last
-                jobs.append(_job(message, content))
                 last = key
+                try:
+                    jobs.append(_job(message, content))
+                except DecodeError as error:  # one such job does not hide all others
+                    log.error("Job %s is damaged in %s, and is not listed: %s", uid, self._path, error)
                 room -= len(message) + len(content or b"")
         return jobs, None
 
@@ -215,46 +265,79 @@ class Store:
                     raise
                 raise ResourceExhausted(f"The list takes more than {LIST_SECONDS:g} s: ask for less.") from error
 
-    def unfinished(self) -> list[str]:
-        """The names of the jobs that have not ended."""
-        with self._lock:
-            return [row[0] for row in self._db.execute("SELECT name FROM jobs WHERE NOT is_terminal")]
+    def unfinished(self) -> list[Kept]:
+        """Return the jobs that have not ended, in the order that they came."""
+        with self._db.lock:
+            rows = self._db.execute("SELECT uid FROM jobs WHERE NOT is_terminal ORDER BY create_time, rowid").fetchall()
+        found = []
+        for (uid,) in rows:
+            try:
+                found.append(Kept(uid, self.get_by_uid(uid)))
+            except DecodeError as error:
+                log.error("Job %s is damaged in %s, and cannot go on: %s", uid, self._path, error)
+        return found
 
     def find(self, job_id: str) -> list[str]:
-        """The names of the jobs of an id, in whatever location."""
-        with self._lock:
-            return [row[0] for row in self._db.execute("SELECT name FROM jobs WHERE job_id = ?", (job_id,))]
+        """Return the uids of the jobs of an id, in whatever location."""
+        with self._db.lock:
+            return [row[0] for row in self._db.execute("SELECT uid FROM jobs WHERE job_id = ?", (job_id,))]
 
     # --- operations ---
 
     def put_operation(self, operation: Operation) -> None:
-        """Keep a new operation."""
-        row = (operation.name, operation.job_name, operation.kind, operation.create_time, operation.ready_at)
-        with self._lock:
-            self._db.execute("INSERT INTO operations VALUES (?, ?, ?, ?, ?)", row)
+        """Keep a new operation.
 
-    def finish_operations(self, job_name: str, ready_at: float) -> None:
+        :raises sqlite3.IntegrityError: if there is one of its name
+        """
+        values = tuple(getattr(operation, column) for column in _OPERATION_COLUMNS.split(", "))
+        marks = ", ".join("?" * len(values))
+        with self._db.lock:
+            self._db.execute(f"INSERT INTO operations ({_OPERATION_COLUMNS}) VALUES ({marks})", values)  # noqa: S608
+
+    def finish_operations(self, uid: str, ready_at: float) -> None:
         """Have the operations of a job be done from a time on."""
-        with self._lock:
-            self._db.execute(
-                "UPDATE operations SET ready_at = ? WHERE job_name = ? AND ready_at IS NULL", (ready_at, job_name)
-            )
+        with self._db.lock:
+            self._db.execute("UPDATE operations SET ready_at = ? WHERE uid = ? AND ready_at IS NULL", (ready_at, uid))
 
     def operation(self, name: str) -> Operation | None:
-        """The operation of a name, or `None`."""
-        with self._lock:
-            row = self._db.execute("SELECT * FROM operations WHERE name = ?", (name,)).fetchone()
+        """Return the operation of a name, or None."""
+        with self._db.lock:
+            row = self._db.execute(f"SELECT {_OPERATION_COLUMNS} FROM operations WHERE name = ?", (name,)).fetchone()  # noqa: S608
         return Operation(*row) if row else None
 
-    def operations_of(self, job_name: str) -> list[Operation]:
-        """The operations of a job."""
-        with self._lock:
-            rows = self._db.execute("SELECT * FROM operations WHERE job_name = ?", (job_name,)).fetchall()
-        return [Operation(*row) for row in rows]
+    def operations(
+        self, below: str, uid: str | None, conditions: list[tuple[str, str, str]], after: list[Any] | None, size: int
+    ) -> tuple[list[Operation], list[Any] | None]:
+        """Return a page of operations, the newest first.
+
+        :param below: the name of a job or of a location
+        :param uid: of the job that they are of, None for all jobs
+        :param conditions: from `listing.parse_operation_filter`
+        :param after: sort key of the row before the page
+        :return: the operations, and the sort key of the last one if there are more
+        """
+        keys = [("create_time", True), ("name", True)]
+        # All names that begin with `below` and a slash, after which 0 is the next character.
+        clauses: list[tuple[str, list[Any]]] = [("name > ? AND name < ?", [f"{below}/", f"{below}0"])]
+        if uid is not None:
+            clauses.append(("uid = ?", [uid]))
+        for column, operator, value in conditions:
+            held = f"{column} = ?" if column == "name" else "coalesce(ready_at <= ?, 0)"
+            is_wanted = (operator != "!=") == (column == "name" or value == "true")
+            clauses.append((held if is_wanted else f"NOT {held}", [value if column == "name" else time.time()]))
+        if after is not None:
+            clauses.append(_after(keys, after))
+        where = " AND ".join(clause for clause, _ in clauses)
+        values = [value for _, of_clause in clauses for value in of_clause]
+        sql = f"SELECT {_OPERATION_COLUMNS} FROM operations WHERE {where} ORDER BY create_time DESC, name DESC LIMIT ?"  # noqa: S608
+        with self._db.lock:
+            rows = self._db.execute(sql, [*values, size + 1]).fetchall()
+        found = [Operation(*row) for row in rows[:size]]
+        return found, [found[-1].create_time, found[-1].name] if len(rows) > size else None
 
     def delete_operation(self, name: str) -> None:
         """Forget an operation."""
-        with self._lock:
+        with self._db.lock:
             self._db.execute("DELETE FROM operations WHERE name = ?", (name,))
 
 
@@ -270,7 +353,7 @@ def _condition(column: str, operator: str, value: str) -> tuple[str, list[Any]]:
 
 
 def _after(keys: list[tuple[str, bool]], last: list[Any]) -> tuple[str, list[Any]]:
-    """The rows that come after a sort key: the first column differs, or it is equal and the second differs, ..."""
+    """Return the rows that come after a sort key: the first column differs, or it is equal and the second does, ..."""
     clauses: list[str] = []
     values: list[Any] = []
     for index, (column, descending) in enumerate(keys):

@@ -1,6 +1,7 @@
 """What the API refuses in a job that is to be created: all faults in one INVALID_ARGUMENT, in the API's wording.
 
-Independent of the provider's own rules (`spec.py`), as a server is: a client's fault must meet it.
+Independent of the provider's own rules (`spec.py`), as a server is: a client's fault must meet it. Only the rule of a
+job's id, which is a guess on both sides, is the same one.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import Any
 
 from google.api_core.exceptions import InvalidArgument
 
+from airflow_provider_nbjob import names
+
 # A project's id, with the domain that old ones have before it, or its number.
 PARENT = re.compile(r"projects/(?P<project>[a-z0-9][-.:a-z0-9]{0,98})/locations/(?P<location>[^/]+)")
 LOCATION = re.compile(r"[a-z]{1,30}(-[a-z]{1,30}){1,3}[0-9]{1,3}")
-JOB_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+JOB_ID = re.compile(names.JOB_ID)
 TEMPLATE = re.compile(
     r"projects/[^/]{1,100}/locations/(?P<location>[^/]{1,100})/notebookRuntimeTemplates/(?P<id>[^/]{1,128})"
 )
@@ -107,7 +110,7 @@ def _source_faults(job: Any) -> Iterator[tuple[str, str]]:
 
 
 def _object_fault(name: str, most: int) -> str | None:
-    """What Cloud Storage does not allow in the name of an object."""
+    """Return what Cloud Storage does not allow in the name of an object."""
     if len(name.encode()) > most:
         return f"The name of the object has {len(name.encode())} bytes; at most {most} are allowed."
     if name.strip("/") in (".", ".."):

@@ -140,7 +140,7 @@ def _plaintext_channel(endpoint: Endpoint) -> Any:
 
 @PerProcess
 def notebook_service_client(hook: GoogleBaseHook, endpoint: Endpoint) -> NotebookServiceClient:
-    """The client of `NotebookService` at an endpoint, over gRPC."""
+    """Return the client of `NotebookService` at an endpoint, over gRPC."""
     if endpoint.is_plaintext:
         hook.log.info("Talking to the API at %s in plaintext, without credentials", endpoint.address)
         return NotebookServiceClient(transport=NotebookServiceGrpcTransport(channel=_plaintext_channel(endpoint)))
@@ -156,7 +156,7 @@ def notebook_service_client(hook: GoogleBaseHook, endpoint: Endpoint) -> Noteboo
 
 @PerProcess
 def storage_client(hook: GoogleBaseHook) -> storage.Client:
-    """The client of Cloud Storage; Google's own variable ``STORAGE_EMULATOR_HOST`` sends it to an emulator."""
+    """Return the client of Cloud Storage; Google's own variable ``STORAGE_EMULATOR_HOST`` sends it to an emulator."""
     from google.cloud import storage  # not needed to submit and to wait
 
     if os.environ.get("STORAGE_EMULATOR_HOST"):
@@ -166,7 +166,7 @@ def storage_client(hook: GoogleBaseHook) -> storage.Client:
 
 @PerProcess
 def dataform_client(hook: GoogleBaseHook, endpoint: Endpoint) -> Any:
-    """The client of Dataform; at a plaintext endpoint it is served beside the notebooks' API, as the emulator does."""
+    """Return the client of Dataform; a plaintext endpoint serves it beside the notebooks' API, as the emulator does."""
     from google.cloud.dataform_v1 import DataformClient  # needed where a notebook of a repository gets parameters
     from google.cloud.dataform_v1.services.dataform.transports import DataformGrpcTransport
 

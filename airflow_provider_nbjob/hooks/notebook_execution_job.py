@@ -13,16 +13,20 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
-from google.longrunning.operations_pb2 import CancelOperationRequest, ListOperationsRequest
+from google.longrunning.operations_pb2 import CancelOperationRequest, GetOperationRequest, ListOperationsRequest
+from google.rpc import code_pb2
 
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import (
     TRANSIENT_CODES,
     ApiError,
+    CreateUnanswered,
+    CredentialsUnavailable,
     InvalidJob,
     JobLost,
     NotebookExecutionJobError,
 )
+from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.clients import (
     Endpoint,
     notebook_service_client,
@@ -38,19 +42,24 @@ from airflow_provider_nbjob.hooks.notebook_service import (
     NotebookExecutionJob,
     NotebookServiceClient,
 )
-from airflow_provider_nbjob.hooks.requests import credentials_error, perform
+from airflow_provider_nbjob.hooks.requests import connection_error, credentials_error, may_have_been_performed, perform
 from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult, state_of
+from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, new_nonce
+from airflow_provider_nbjob.job.record import JobSteps
+from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
+from airflow_provider_nbjob.job.spec import NotebookExecutionJobSpec
 from airflow_provider_nbjob.masking import redact
-from airflow_provider_nbjob.record import JobSteps
-from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
+from airflow_provider_nbjob.notebook import OUTPUT_SECONDS
 
 T = TypeVar("T")
 
 PAGE_SIZE_MAX = 100  # the API rejects more (facts: a third party's report; no page of Google's says so)
 # One attempt: at most 30 s, and no retries of the client library's beside our own.
 ATTEMPT: dict[str, Any] = {"timeout": 30.0, "retry": None}
+DELETE_SECONDS = 60.0  # that a delete's operation is waited for
 STOP_GRACE = 10.0  # seconds that a cancelled job is given before it is deleted
 CLOCK_SKEW = timedelta(minutes=5)
+NO_OUTPUT_URI = "The job has no gcs_output_uri, so its executed notebook was kept nowhere."
 
 # Without an id of its own a create must not be sent again unless it was certainly not performed.
 NOT_PERFORMED_CODES = frozenset({"RESOURCE_EXHAUSTED", "ABORTED"})
@@ -63,8 +72,9 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
     to 60 s; a call that hung for 30 s gets a new client. An answer UNAUTHENTICATED is asked for once more with new
     credentials, as a token may have expired. All methods take `project_id` (default: the connection's) and
     `location` (a region), and raise `InvalidJob` for INVALID_ARGUMENT and for malformed names, `JobLost` for the
-    NOT_FOUND of a job, `CredentialsUnavailable` at once if there are no credentials that can be used, and
-    `ApiError` for all else.
+    NOT_FOUND of a job, `CredentialsUnavailable` at once if there are no credentials that can be used,
+    `ConnectionUnavailable` if Airflow returns no connection, and `ApiError` for all else. What Google's clients or
+    Airflow raised is the error's cause. A PERMISSION_DENIED names the role and the account that most likely lack.
 
     :param gcp_conn_id: an Airflow connection of type `google_cloud_platform`
     :param impersonation_chain: service account, or chain of accounts, to impersonate
@@ -80,10 +90,27 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         api_endpoint: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs)
+        try:
+            super().__init__(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs)
+        except NotebookExecutionJobError:
+            raise
+        except Exception as error:  # of the connection's extra, or of `quota_project_id`
+            raise credentials_error(error, f"connection {gcp_conn_id!r}") from error
+        _check_extra(self.extras, gcp_conn_id)
         self.api_endpoint = api_endpoint
 
     # --- where ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def get_connection(cls, conn_id: str) -> Any:
+        """Return an Airflow connection.
+
+        :raises ConnectionUnavailable: if Airflow does not return it, for whatever reason
+        """
+        try:
+            return super().get_connection(conn_id)
+        except Exception as error:  # of Airflow, of its supervisor's socket, of a secrets backend
+            raise connection_error(error, conn_id) from error
 
     def get_endpoint(self, location: str) -> Endpoint:
         """Return where requests for `location` go.
@@ -93,8 +120,38 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         return resolve_endpoint(location, self.api_endpoint or self._get_field("api_endpoint"))
 
     def get_conn(self, location: str) -> NotebookServiceClient:
-        """The API client for `location`: one per credentials and endpoint in this process."""
-        return notebook_service_client(self, self.get_endpoint(location))
+        """Return the API client for `location`: one per credentials and endpoint in this process.
+
+        :raises InvalidJob: as `get_endpoint` does
+        :raises ApiError: if it cannot be made
+        """
+        endpoint = self.get_endpoint(location)
+        try:
+            return notebook_service_client(self, endpoint)
+        except NotebookExecutionJobError:
+            raise
+        except Exception as error:  # of google.auth, or of the client library's own checks
+            told = f"The client of {endpoint.address} could not be made"
+            raise credentials_error(error, "client", told=told) from error
+
+    def reread_connection(self) -> None:
+        """Read the connection anew: its key or its endpoint may have changed. If that fails, it stays as it was.
+
+        :raises ConnectionUnavailable: if Airflow does not return it
+        :raises CredentialsUnavailable: if it cannot be used
+        """
+        connection = self.get_connection(self.gcp_conn_id)
+        try:
+            extra = connection.extra_dejson
+        except Exception as error:  # whatever JSON nested too deep, or the supervisor that masks it, raises
+            raise credentials_error(error, f"connection {self.gcp_conn_id!r}") from error
+        _check_extra(extra, self.gcp_conn_id)
+        self.extras = extra
+        self._cached_credentials = None
+
+    def forget_client(self, location: str) -> None:
+        """Have the next request for `location` make a new client, with new credentials: the present one may hang."""
+        notebook_service_client.forget(self, self.get_endpoint(location))
 
     def get_project_id(self, project_id: str | None, location: str) -> str:
         """Return the given project, or the connection's.
@@ -114,11 +171,8 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         :raises InvalidJob: if an account of the impersonation chain, which stands in a URL, is malformed
         :raises ApiError: if there are none that can be used: `CredentialsUnavailable`, or a transient one
         """
-        chain = self.impersonation_chain or self._get_field("impersonation_chain") or ()
-        for account in chain.split(",") if isinstance(chain, str) else chain:
-            names.check(
-                "impersonation_chain", account.strip(" "), names.ACCOUNT, "name@project.iam.gserviceaccount.com"
-            )
+        for account in permissions.impersonated(self):
+            names.check("impersonation_chain", account, names.ACCOUNT, "name@project.iam.gserviceaccount.com")
         try:
             credentials_and_project: tuple[Any, str | None] = super().get_credentials_and_project_id()
         except Exception as error:  # of google.auth, of a key file that is missing or none, of a faulty connection
@@ -153,15 +207,20 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         location: str,
         project_id: str | None = None,
         notebook_execution_job_id: str | None = None,
+        default_labels: bool = True,
     ) -> str:
         """Submit a job and return its resource name; the job's LRO is not waited for.
 
-        With an id, a create whose answer was lost is sent again, and ALREADY_EXISTS then means that it had been
-        performed. Without one it is sent again only where it certainly was not.
+        With an id, a create whose answer was lost is sent again. ALREADY_EXISTS then means that it had been performed,
+        if the job has the label ``airflow-submission`` that this create sent. If it has no such label, it must be
+        like the one that was sent, and not older. Without an id a create is sent again only if it certainly was not
+        performed.
 
         :param job: what to run, as a spec (which is validated), a dict in the proto's field names, or the message
         :param notebook_execution_job_id: id of the job; default: the one of the spec, else the API mints one
-        :raises ApiError: code ALREADY_EXISTS where a job of this id was there before
+        :param default_labels: whether to add that label, if the job does not have it yet
+        :raises ApiError: no job was submitted; code ALREADY_EXISTS if one of this id was there before
+        :raises CreateUnanswered: the job may have been submitted
         """
         if isinstance(job, NotebookExecutionJobSpec):
             job.validate()
@@ -170,34 +229,55 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         parent = self.get_parent(project_id, location)
         if notebook_execution_job_id:
             names.check("notebook_execution_job_id", notebook_execution_job_id, names.JOB_ID, JOB_ID_FORM)
+        message = _message(NotebookExecutionJob, "notebook_execution_job", job)  # a copy: the caller's stays as it is
+        if default_labels and MARK_LABEL not in message.labels:
+            message.labels[MARK_LABEL] = Mark(new_nonce()).label
         request = CreateNotebookExecutionJobRequest(
             parent=parent,
-            notebook_execution_job=_message(job),
+            notebook_execution_job=message,
             notebook_execution_job_id=notebook_execution_job_id or "",
         )
         what = f"create of job {notebook_execution_job_id or '(id minted by the API)'} in {parent}"
         started = datetime.now(timezone.utc)
-        attempts = 0
-
-        def send(api: NotebookServiceClient) -> Any:
-            nonlocal attempts
-            attempts += 1
-            return api.create_notebook_execution_job(request, **ATTEMPT)
-
+        send = _Attempts(lambda api: api.create_notebook_execution_job(request, **ATTEMPT))
         try:
             codes = TRANSIENT_CODES if notebook_execution_job_id else NOT_PERFORMED_CODES
             # What a create does not find is a template, a project or a location: bad input.
-            operation = self._request(send, what, location, codes=codes, not_found=InvalidJob)
-        except ApiError as error:
-            if error.code != "ALREADY_EXISTS" or attempts == 1:
-                raise
-            existing = self.get_notebook_execution_job(
-                name=f"{parent}/notebookExecutionJobs/{notebook_execution_job_id}"
+            operation = self._request(
+                send,
+                what,
+                location,
+                codes=codes,
+                not_found=InvalidJob,
+                access=permissions.CREATE_JOB,
+                runs_as=message.service_account,
             )
-            if existing.create_time < started - CLOCK_SKEW:
-                raise
-            return str(existing.name)
-        return str(JobName.parse(operation.operation.name))
+        except NotebookExecutionJobError as error:
+            code = error.code if isinstance(error, ApiError) else "INVALID_ARGUMENT"
+            unread: NotebookExecutionJobError | None = None
+            if code == "ALREADY_EXISTS":
+                try:
+                    existing = self._existing(f"{parent}/notebookExecutionJobs/{notebook_execution_job_id}")
+                except NotebookExecutionJobError as reason:
+                    unread = reason
+                else:
+                    since = started - CLOCK_SKEW if send.unanswered else None
+                    if existing and _is_answer(existing, message, since=since):
+                        return str(existing.name)
+                    raise
+            if send.unanswered:
+                cause: NotebookExecutionJobError = unread or error
+                so_what = "(an attempt to create the job got no answer, and may have been performed)"
+                told = CreateUnanswered(f"{cause} {so_what}", code)
+                told.public_message = f"{cause.public} {so_what}"
+                raise told from error
+            raise
+        try:
+            return str(JobName.parse(operation.operation.name))
+        except InvalidJob as error:
+            if notebook_execution_job_id:
+                return f"{parent}/notebookExecutionJobs/{notebook_execution_job_id}"
+            raise CreateUnanswered(f"The {what} was answered without the job's name: {error}", "UNKNOWN") from error
 
     def get_notebook_execution_job(
         self,
@@ -216,10 +296,10 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         :param retry: false: one attempt
         :param renew: whether to ask once more with new credentials after UNAUTHENTICATED, as who polls does. Default:
             `retry`
-        :raises JobLost: where there is no such job
+        :raises JobLost: if there is no such job
         """
         job = self.get_job_name(name, location, project_id)
-        request = GetNotebookExecutionJobRequest(name=str(job), view=_view(view))
+        request = _message(GetNotebookExecutionJobRequest, "view", {"name": str(job), "view": _view(view)})
         return self._request(
             lambda api: api.get_notebook_execution_job(request, **ATTEMPT),
             f"get of {job}",
@@ -227,6 +307,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             codes=TRANSIENT_CODES if retry else (),
             renews=retry if renew is None else renew,
             not_found=JobLost,
+            access=permissions.GET_JOB,
         )
 
     def list_notebook_execution_jobs(
@@ -250,13 +331,16 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         :param retry: false: one attempt a page
         :param renew: see `get_notebook_execution_job`
         """
-        request = ListNotebookExecutionJobsRequest(
-            parent=self.get_parent(project_id, location),
-            filter=filter or "",
-            order_by=order_by or "",
-            page_size=min(page_size, PAGE_SIZE_MAX),
-            view=_view(view),
-        )
+        if not isinstance(page_size, int) or page_size < 0:
+            raise InvalidJob(f"page_size: {names.shown(page_size)} is not a number of jobs")
+        asked = {
+            "parent": self.get_parent(project_id, location),
+            "filter": filter or "",
+            "order_by": order_by or "",
+            "page_size": min(page_size, PAGE_SIZE_MAX),
+            "view": _view(view),
+        }
+        request = _message(ListNotebookExecutionJobsRequest, "filter, order_by, view", asked)
         while True:
             page = self._list_page(request, location, retry=retry, renew=retry if renew is None else renew)
             yield from page.notebook_execution_jobs
@@ -274,13 +358,14 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         :param page_token: of the page before; default: the first page
         :return: a (name, state, time of the change in POSIX seconds) for each job, and the token of the next page
         """
-        request = ListNotebookExecutionJobsRequest(
-            parent=self.get_parent(project_id, location),
-            order_by="update_time desc",
-            page_size=PAGE_SIZE_MAX,
-            page_token=page_token,
-            view=_view("BASIC"),
-        )
+        asked = {
+            "parent": self.get_parent(project_id, location),
+            "order_by": "update_time desc",
+            "page_size": PAGE_SIZE_MAX,
+            "page_token": page_token,
+            "view": _view("BASIC"),
+        }
+        request = _message(ListNotebookExecutionJobsRequest, "page_token", asked)
         page = self._list_page(request, location, retry=False, renew=True)
         return [
             (job.name, _state_name(job), job.update_time.seconds + job.update_time.nanos / 1e9)
@@ -288,20 +373,34 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         ], page.next_page_token
 
     def delete_notebook_execution_job(
-        self, *, name: str, location: str | None = None, project_id: str | None = None
+        self,
+        *,
+        name: str,
+        location: str | None = None,
+        project_id: str | None = None,
+        wait: float = DELETE_SECONDS,
     ) -> None:
         """Delete a job; one that runs is stopped by it. Its output in Cloud Storage stays.
 
-        :raises JobLost: where there is no such job
+        NOT_FOUND after an attempt that got no answer means that this attempt deleted it.
+
+        :param wait: seconds to wait for the end of the delete's operation; one that takes longer is taken for a success
+        :raises JobLost: if there is no such job
+        :raises ApiError: if the delete, or its operation, fails
         """
         job = self.get_job_name(name, location, project_id)
         request = DeleteNotebookExecutionJobRequest(name=str(job))
-        self._request(
-            lambda api: api.delete_notebook_execution_job(request, **ATTEMPT),
-            f"delete of {job}",
-            job.location,
-            not_found=JobLost,
-        )
+        send = _Attempts(lambda api: api.delete_notebook_execution_job(request, **ATTEMPT))
+        try:
+            answer = self._request(
+                send, f"delete of {job}", job.location, not_found=JobLost, access=permissions.DELETE_JOB
+            )
+        except JobLost:
+            if not send.unanswered:
+                raise
+            self.log.info("Notebook job %s is gone: an attempt to delete it had got no answer", job)
+            return
+        self._await_deletion(job, getattr(answer, "operation", None), within=wait)
 
     def cancel_notebook_execution_job(
         self,
@@ -310,23 +409,26 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         location: str | None = None,
         project_id: str | None = None,
         grace: float = STOP_GRACE,
-    ) -> None:
-        """Stop a job: cancel its operation, and delete it where that is refused or without effect.
+    ) -> bool:
+        """Stop a job: cancel its operation, and delete it if that is refused or without effect.
 
         The API has no cancel of its own for a job, and whether cancelling the operation stops a run is not
         documented. A job that has ended, or is gone, is left as it is.
 
         :param grace: seconds that a cancelled job is given before it is deleted
+        :return: whether there was such a job
         """
         job = self.get_job_name(name, location, project_id)
         try:
             if self._cancel_operations(job) and self._is_inactive(job, within=grace):
                 self.log.info("Stopped notebook job %s", job)
-                return
-            self.delete_notebook_execution_job(name=str(job))
-            self.log.info("Stopped notebook job %s by deleting it", job)
+                return True
+            self.delete_notebook_execution_job(name=str(job), wait=grace)
         except JobLost:
             self.log.info("Notebook job %s is gone already", job)
+            return False
+        self.log.info("Stopped notebook job %s by deleting it", job)
+        return True
 
     # --- waiting -------------------------------------------------------------------------------------------
 
@@ -346,35 +448,100 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         return look.job
 
     def find_scheduled_job(
-        self, *, schedule: str, created_after: float, location: str, project_id: str | None = None
+        self,
+        *,
+        schedule: str,
+        created_after: float,
+        location: str,
+        project_id: str | None = None,
+        created_before: float | None = None,
+        run_time: float | None = None,
     ) -> NotebookExecutionJob | None:
-        """Return the newest job that a schedule launched at or after a time, or `None`; one attempt.
+        """Return the job that a schedule launched in a time, or `None`; one attempt for each page.
 
         :param schedule: resource name or bare id of the schedule
-        :param created_after: POSIX seconds
+        :param created_after: POSIX seconds, as for `created_before` and `run_time`; see `ScheduleWindow`
         :raises InvalidJob: if the schedule is malformed, or in another location
         """
-        schedule_id = _schedule_id(schedule, location)
-        for job in self.list_notebook_execution_jobs(
+        schedule_id = names.schedule_id(schedule, location)
+        window = ScheduleWindow(created_after, created_before, run_time)
+        is_past = created_before is not None and created_before < time.time()
+        jobs = self.list_notebook_execution_jobs(
             location=location,
             project_id=project_id,
             filter=f'schedule="{schedule_id}"',
             order_by="create_time desc",
-            page_size=10,
+            page_size=PAGE_SIZE_MAX if is_past else 10,
             retry=False,
             renew=True,
-        ):
-            if job.schedule_resource_name.rpartition("/")[2] == schedule_id:
-                return job if job.create_time.timestamp() >= created_after else None
-        return None
+        )
+        return window.choose(job for job in jobs if job.schedule_resource_name.rpartition("/")[2] == schedule_id)
 
     # --- output --------------------------------------------------------------------------------------------
 
-    def get_result(self, job: NotebookExecutionJob) -> JobResult:
-        """Return what an ended job came to, masked, with the executed notebook if one is found."""
-        return masked_result(job, output_notebook_uri=self.find_output_notebook(job))
+    def get_result(self, job: NotebookExecutionJob, *, timeout: float = OUTPUT_SECONDS) -> JobResult:
+        """Return what an ended job came to, masked, with the executed notebook if one is found.
+
+        A bucket that cannot be listed decides nothing about the job: the log says why, as does `output_error`.
+
+        :param timeout: seconds that looking for the executed notebook may take
+        """
+        if not job.gcs_output_uri:
+            return masked_result(job, output_error=NO_OUTPUT_URI)
+        try:
+            stored = self.stat_output_notebook(job, timeout=timeout)
+        except NotebookExecutionJobError as error:
+            self.log.warning("%s", error)
+            return masked_result(job, output_error=error.public)
+        return masked_result(job, output_notebook_uri=stored and stored.uri)
+
+    def job_as_known(
+        self, *, name: str, job_state: str, display_name: str, gcs_output_uri: str
+    ) -> NotebookExecutionJob:
+        """Return what is known of a job that the API does not show, as if it had shown it."""
+        return NotebookExecutionJob(
+            name=name, job_state=job_state, display_name=display_name, gcs_output_uri=gcs_output_uri
+        )
 
     # --- inside --------------------------------------------------------------------------------------------
+
+    def _existing(self, name: str) -> NotebookExecutionJob | None:
+        try:
+            return self.get_notebook_execution_job(name=name)
+        except JobLost:  # an id may stay taken for a while after its job was deleted
+            return None
+
+    def _await_deletion(self, job: JobName, operation: Any, *, within: float) -> None:
+        """Wait until a delete's operation has ended.
+
+        :param operation: the message of the long-running operation; None if the API returned none
+        :raises ApiError: if it ends with an error
+        """
+        end_time = time.monotonic() + within
+        while operation is not None and operation.name:
+            if number := operation.error.code:
+                code = code_pb2.Code.Name(number) if number in code_pb2.Code.values() else "UNKNOWN"
+                raise ApiError(redact(f"The delete of {job} failed: {code}: {operation.error.message}"), code)
+            if operation.done:
+                return
+            if time.monotonic() > end_time:
+                self.log.warning("The delete of %s was accepted, and is still under way after %.0f s", job, within)
+                return
+            time.sleep(1)
+            request = GetOperationRequest(name=operation.name)
+            try:
+                operation = self._request(
+                    lambda api, request=request: api.get_operation(request, **ATTEMPT),  # type: ignore[misc]
+                    f"look at {operation.name}",
+                    job.location,
+                    not_found=JobLost,
+                    access=permissions.LIST_OPERATIONS,
+                )
+            except JobLost:
+                return
+            except (ApiError, InvalidJob) as error:
+                self.log.warning("The delete of %s was accepted, but its end cannot be seen: %s", job, error)
+                return
 
     def _cancel_operations(self, job: JobName) -> bool:
         """Cancel what the job has under way; whether the API took it."""
@@ -384,6 +551,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
                 f"list of operations of {job}",
                 job.location,
                 not_found=JobLost,
+                access=permissions.LIST_OPERATIONS,
             ).operations
             for operation in [o for o in operations if not o.done and _is_of(o.name, job)]:
                 request = CancelOperationRequest(name=operation.name)
@@ -391,6 +559,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
                     lambda api, request=request: api.cancel_operation(request, **ATTEMPT),  # type: ignore[misc]
                     f"cancel of {operation.name}",
                     job.location,
+                    access=permissions.CANCEL_OPERATION,
                 )
         except (ApiError, InvalidJob) as error:
             self.log.info("Cancelling the operation was refused, so the job will be deleted: %s", error)
@@ -404,6 +573,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             location,
             codes=TRANSIENT_CODES if retry else (),
             renews=renew,
+            access=permissions.LIST_JOBS,
         )
         return next(iter(pager.pages))
 
@@ -421,13 +591,17 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         what: str,
         location: str,
         *,
+        access: permissions.Access,
         codes: Collection[str] = TRANSIENT_CODES,
         renews: bool = True,
         not_found: type[NotebookExecutionJobError] | None = None,
+        runs_as: str = "",
     ) -> T:
         """Perform one request, again after errors of `codes`; see `perform`.
 
         :param call: one attempt, with the client to make it with
+        :param access: that the request needs
+        :param runs_as: account that the job of a create runs as
         """
         endpoint = self.get_endpoint(location)
         return perform(
@@ -439,13 +613,45 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             renew=lambda: notebook_service_client.forget(self, endpoint),
             renews=renews,
             credentials=None if endpoint.is_plaintext else self.get_credentials,
+            need=permissions.Need(self, access, "the project", runs_as=runs_as),
         )
 
 
-def masked_result(job: NotebookExecutionJob, *, output_notebook_uri: str | None = None) -> JobResult:
+class _Attempts:
+    """Sends a request, and counts the attempts that got no answer, and so may have been performed."""
+
+    def __init__(self, send: Callable[[NotebookServiceClient], Any]) -> None:
+        self._send = send
+        self.unanswered = 0
+
+    def __call__(self, api: NotebookServiceClient) -> Any:
+        try:
+            return self._send(api)
+        except Exception as error:
+            self.unanswered += may_have_been_performed(error)
+            raise
+
+
+def masked_result(
+    job: NotebookExecutionJob, *, output_notebook_uri: str | None = None, output_error: str | None = None
+) -> JobResult:
     """Return what a job came to, without the secrets that Airflow masks: it gets into XComs and exceptions."""
     result = JobResult.from_job(job, output_notebook_uri=output_notebook_uri)
+    result = result.with_output_error(output_error) if output_error else result
     return replace(result, status=redact(result.status), display_name=redact(result.display_name))
+
+
+def _is_answer(existing: NotebookExecutionJob, sent: NotebookExecutionJob, *, since: datetime | None) -> bool:
+    """Return whether a job is what a create made that got no answer.
+
+    :param since: when the create was sent first, less the clocks' difference; None if all attempts got an answer
+    """
+    if mark := existing.labels.get(MARK_LABEL):
+        return bool(mark == sent.labels.get(MARK_LABEL))
+    # The API may have replaced its labels by those of the template.
+    fields = ("display_name", "gcs_output_uri", "service_account", "execution_user")
+    is_alike = all(getattr(existing, name) == getattr(sent, name) for name in fields)
+    return since is not None and is_alike and (existing.create_time is None or existing.create_time >= since)
 
 
 def _is_of(operation: str, job: JobName) -> bool:
@@ -456,29 +662,26 @@ def _is_of(operation: str, job: JobName) -> bool:
         return False
 
 
-def _schedule_id(schedule: str, location: str) -> str:
-    """Return the id of a schedule from its resource name, or the bare id that it is.
+def _check_extra(extra: Any, conn_id: str) -> None:
+    if not isinstance(extra, dict):
+        raise CredentialsUnavailable(f"The extra of connection {conn_id!r} is not a JSON object")
 
-    :raises InvalidJob: if it is neither, or in another location
+
+def _message(kind: Callable[[Any], T], field: str, value: Any) -> T:
+    """Return a message of the API.
+
+    :param kind: its class
+    :param field: how an error names what the message is made of
+    :raises InvalidJob: if a field is unknown or of a wrong type, however deep
     """
-    form = "projects/{project}/locations/{location}/schedules/{schedule}, or the bare id"
-    pattern = rf"(?:projects/{names.PROJECT}/locations/{names.LOCATION}/schedules/)?{names.RESOURCE_ID}"
-    names.check("schedule", schedule, pattern, form)
-    prefix, _, schedule_id = schedule.rpartition("/")
-    if prefix and prefix.split("/")[3] != location:
-        raise InvalidJob(f"schedule: {schedule!r} is not in the location {location!r}")
-    return schedule_id
-
-
-def _message(job: Mapping[str, Any] | NotebookExecutionJob) -> NotebookExecutionJob:
     try:
-        return NotebookExecutionJob(job)
-    except (ValueError, TypeError) as error:  # an unknown field or a wrong type, in a nested dict
-        raise InvalidJob(f"notebook_execution_job: {error}") from error
+        return kind(value)
+    except Exception as error:  # ValueError and TypeError, and whatever else proto-plus stumbles upon
+        raise InvalidJob(f"{field}: {error}") from error
 
 
 def _state_name(job: Any) -> str:
-    """The name of a plain message's state; a number without a name is kept, as `state_of` does."""
+    """Return the name of a plain message's state; a number without a name is kept, as `state_of` does."""
     numbers = job.DESCRIPTOR.fields_by_name["job_state"].enum_type.values_by_number
     known = numbers.get(job.job_state)
     return known.name if known else f"JOB_STATE_{job.job_state}"

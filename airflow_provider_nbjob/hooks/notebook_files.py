@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow.providers.common.compat.sdk import conf
-from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.api_core.exceptions import NotFound
 from google.auth.exceptions import GoogleAuthError
 
 from airflow_provider_nbjob import names
@@ -16,26 +16,33 @@ from airflow_provider_nbjob.exceptions import (
     TRANSIENT_CODES,
     ApiError,
     InvalidJob,
-    NotebookExecutionJobError,
     NotebookUnreadable,
 )
+from airflow_provider_nbjob.hooks import permissions
+from airflow_provider_nbjob.hooks.bounded_calls import within
 from airflow_provider_nbjob.hooks.clients import dataform_client, storage_client
-from airflow_provider_nbjob.hooks.requests import credentials_error, perform
+from airflow_provider_nbjob.hooks.requests import code_of, credentials_error, is_an_answer, perform
 from airflow_provider_nbjob.job import JobName, bucket_and_path
 from airflow_provider_nbjob.masking import redact
-from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, SOURCE_MAX_BYTES
+from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, OUTPUT_SECONDS, SOURCE_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
 from airflow_provider_nbjob.notebook.source import unpacked
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_service import NotebookExecutionJob
 
+T = TypeVar("T")
+
 # The API documents no limit for `direct_notebook_source`; gRPC servers take messages of 4 MiB by default.
 DIRECT_CONTENT_MAX = 4_000_000
 DIRECT_NAME = "content.ipynb"  # what the API calls the notebook of a direct or Dataform source
 CHUNK = 8 * 2**20  # bytes that are fetched at once of an executed notebook
 ONCE: dict[str, Any] = {"timeout": 8.0, "retry": None}  # a request for somebody who does not wait, and may ask again
-ONCE_SECONDS = 30.0  # that the whole content may take for such a one
+ONCE_SECONDS = 30.0  # that all requests of one call may take for such a one
+ANSWER_SECONDS = 10.0  # without a byte, after which an attempt at a request of Cloud Storage is given up
+RETRY_SECONDS = 15.0  # that attempts at one request of Cloud Storage go on
+READ_BYTES_PER_SECOND = 4 * 2**20  # an executed notebook gets a second more than `OUTPUT_SECONDS` for each
+SOURCE_SECONDS = 120.0  # that reading, or writing, the notebook that is to run may take, over all requests
 STORED_MAX_BYTES = 32 * 2**20  # of a notebook that is read for such a one
 LISTED_MAX = 1000  # objects below a job's output that are looked at for its notebook
 DIRECTORY_PAGES_MAX = 50  # of the files of a Dataform repository
@@ -55,7 +62,7 @@ class StoredNotebook(NamedTuple):
 
     @classmethod
     def of(cls, blob: Any) -> StoredNotebook:
-        """What the library says of an object."""
+        """Return what the library says of an object."""
         return cls(f"gs://{blob.bucket.name}/{blob.name}", int(blob.generation or 0), int(blob.size or 0))
 
 
@@ -78,10 +85,12 @@ class NotebookFiles:
 
         :param generation: of the object; default: the live one
         :raises InvalidJob: if there is no such object, or it is too large
-        :raises NotebookExecutionJobError: if it cannot be read
+        :raises ApiError: if it cannot be read within `SOURCE_SECONDS`
         """
+        bucket, path = bucket_and_path(uri, "gcs_notebook_source")
+        what = f"read {uri} to put parameters into"
         try:
-            return self._content(uri, generation, SOURCE_MAX_BYTES, field="gcs_notebook_source")
+            return within(SOURCE_SECONDS, what, lambda: self._content(bucket, path, generation, SOURCE_MAX_BYTES))
         except NotFound:
             which = f"{uri!r}, generation {generation}," if generation else repr(uri)
             raise InvalidJob(f"gcs_notebook_source: there is no object {which} to put parameters into") from None
@@ -90,7 +99,7 @@ class NotebookFiles:
         except NotebookUnreadable as error:
             raise InvalidJob(f"gcs_notebook_source: {uri!r} cannot be read: {error}") from None
         except Exception as error:  # the library raises its own, requests' and google.auth's
-            raise _failed(f"read {uri} to put parameters into", error) from error
+            raise self._failed(what, error, permissions.GET_OBJECT, bucket) from error
 
     def read_dataform_notebook(
         self,
@@ -107,7 +116,7 @@ class NotebookFiles:
         :param max_bytes: a larger one is refused
         :param retry: false: one attempt at each request
         :raises InvalidJob: if there is no such repository or commit, or not one notebook in it, or it is too large
-        :raises ApiError: if it cannot be read
+        :raises ApiError: if it cannot be read within `SOURCE_SECONDS`
         """
         field = "dataform_repository_source"
         form = "projects/{project}/locations/{location}/repositories/{repository}"
@@ -117,7 +126,7 @@ class NotebookFiles:
         endpoint = self.get_endpoint(repository.split("/")[3])
         at: dict[str, Any] = {"name": repository, "commit_sha": commit_sha or ""}
 
-        def ask(method: str, **request: Any) -> Any:
+        def ask(method: str, access: permissions.Access, **request: Any) -> Any:
             return perform(
                 lambda: getattr(dataform_client(self, endpoint), method)({**at, **request}, timeout=30.0, retry=None),
                 f"{method} of {repository}",
@@ -127,15 +136,19 @@ class NotebookFiles:
                 renew=lambda: dataform_client.forget(self, endpoint),
                 renews=retry,
                 credentials=None if endpoint.is_plaintext else self.get_credentials,
+                need=permissions.Need(self, access, f"the repository {repository}"),
             )
 
-        files = _all_files(ask, repository)
-        notebooks = [name for name in files if name.endswith(".ipynb")]
-        if DIRECT_NAME in notebooks:
-            notebooks = [DIRECT_NAME]
-        if len(notebooks) != 1:
-            raise InvalidJob(f"{field}: {repository!r} is to hold a single notebook; it has {len(notebooks)}")
-        content = bytes(ask("read_repository_file", path=notebooks[0]).contents)
+        def read() -> bytes:
+            files = _all_files(ask, repository)
+            notebooks = [name for name in files if name.endswith(".ipynb")]
+            if DIRECT_NAME in notebooks:
+                notebooks = [DIRECT_NAME]
+            if len(notebooks) != 1:
+                raise InvalidJob(f"{field}: {repository!r} is to hold a single notebook; it has {len(notebooks)}")
+            return bytes(ask("read_repository_file", permissions.READ_REPOSITORY, path=notebooks[0]).contents)
+
+        content = within(SOURCE_SECONDS, f"read the notebook of {repository}", read)
         if len(content) > max_bytes:
             raise InvalidJob(f"{field}: {repository!r} has {len(content)} bytes; at most {max_bytes} are read")
         return content
@@ -144,125 +157,151 @@ class NotebookFiles:
         """Write a notebook to Cloud Storage.
 
         :param uri: ``gs://bucket/notebook.ipynb``
-        :raises NotebookExecutionJobError: if it cannot be written
+        :raises ApiError: if it cannot be written within `SOURCE_SECONDS`
         """
         bucket, path = bucket_and_path(uri, "gcs_output_uri")
-        try:
+        what = f"write the notebook that is to run to {uri}"
+
+        def write() -> None:
             blob = storage_client(self).bucket(bucket).blob(path)
-            blob.upload_from_string(content, content_type="application/x-ipynb+json")
+            blob.upload_from_string(content, content_type="application/x-ipynb+json", **_patient())
+
+        try:
+            within(SOURCE_SECONDS, what, write)
         except Exception as error:
-            raise _failed(f"write the notebook that is to run to {uri}", error) from error
+            raise self._failed(what, error, permissions.CREATE_OBJECT, bucket) from error
 
     # --- what was run ---
 
     def find_output_notebook(self, job: NotebookExecutionJob) -> str | None:
-        """The ``gs://`` URI of the executed notebook, or `None` where there is none.
+        """Return the ``gs://`` URI of the executed notebook, or None if the job wrote none.
 
-        A bucket that cannot be listed is logged, and taken for one without output: it decides nothing about the job.
+        :raises ApiError: if the bucket cannot be listed; then nobody knows whether there is one
         """
-        try:
-            stored = self.stat_output_notebook(job)
-        except NotebookExecutionJobError as error:
-            self.log.warning("%s", error)
-            return None
+        stored = self.stat_output_notebook(job)
         return stored and stored.uri
 
-    def stat_output_notebook(self, job: NotebookExecutionJob, *, retry: bool = True) -> StoredNotebook | None:
-        """The executed notebook as an object, or `None` where there is none.
+    def stat_output_notebook(
+        self, job: NotebookExecutionJob, *, retry: bool = True, timeout: float = OUTPUT_SECONDS
+    ) -> StoredNotebook | None:
+        """Return the executed notebook as an object, or None if the job wrote none, or has no `gcs_output_uri`.
 
         The API documents no object name: the job's folder below `gcs_output_uri` is listed.
 
         :param retry: false: one attempt, of at most 8 s without an answer
-        :raises NotebookExecutionJobError: where the bucket cannot be listed
+        :param timeout: seconds that all attempts may take
+        :raises ApiError: if the bucket cannot be listed, or does not exist
         """
         if not job.gcs_output_uri:
             return None
         folder = JobName.parse(job.name).output_uri(job.gcs_output_uri)
         bucket, prefix = bucket_and_path(folder, "gcs_output_uri")
-        try:
-            client, options = storage_client(self), {} if retry else ONCE
-            blobs = list(client.list_blobs(bucket, prefix=prefix, max_results=LISTED_MAX, **options))
-        except NotFound:
-            return None
-        except Exception as error:
-            raise _failed(f"look for the executed notebook in {folder}", error) from error
         expected = prefix + (job.gcs_notebook_source.uri.rpartition("/")[2] or DIRECT_NAME)
-        notebooks = [blob for blob in blobs if blob.name.endswith(".ipynb")]
-        notebooks.sort(key=lambda blob: blob.name != expected)
-        return StoredNotebook.of(notebooks[0]) if notebooks else None
+
+        def look() -> StoredNotebook | None:
+            options = _patient() if retry else ONCE
+            blobs = list(storage_client(self).list_blobs(bucket, prefix=prefix, max_results=LISTED_MAX, **options))
+            notebooks = [blob for blob in blobs if blob.name.endswith(".ipynb")]
+            notebooks.sort(key=lambda blob: blob.name != expected)
+            return StoredNotebook.of(notebooks[0]) if notebooks else None
+
+        return self._within(
+            timeout, f"look for the executed notebook in {folder}", look, permissions.LIST_OBJECTS, bucket
+        )
 
     def stat_notebook(self, uri: str, generation: int | None = None) -> StoredNotebook | None:
-        """A notebook in Cloud Storage as an object, or `None` where there is none; one attempt.
+        """Return a notebook in Cloud Storage as an object, or None if there is none; one attempt of 30 s at most.
 
         :param generation: default: the live one
-        :raises NotebookExecutionJobError: where the bucket does not say
+        :raises ApiError: if the bucket does not say
         """
         bucket, path = bucket_and_path(uri)
-        try:
+
+        def look() -> StoredNotebook | None:
             blob = storage_client(self).bucket(bucket).get_blob(path, generation=generation, **ONCE)
-        except Exception as error:
-            raise _failed(f"look for {uri}", error) from error
-        return blob and StoredNotebook.of(blob)
+            return blob and StoredNotebook.of(blob)
+
+        return self._within(ONCE_SECONDS, f"look for {uri}", look, permissions.GET_OBJECT, bucket)
 
     def read_stored_notebook(self, stored: StoredNotebook, *, max_bytes: int = STORED_MAX_BYTES) -> bytes:
         """Return the content of a notebook, of the very generation that was looked at; one attempt of 30 s at most.
 
         :param max_bytes: bytes that are read at most, after unpacking
         :raises NotebookUnreadable: if it is larger, or its compression is broken
-        :raises NotebookExecutionJobError: if it cannot be read
+        :raises ApiError: if it cannot be read
         """
-        return self._output(stored.uri, stored.generation or None, max_bytes, **ONCE)
+        return self._output(stored.uri, stored.generation or None, max_bytes, ONCE_SECONDS, **ONCE)
 
-    def read_output_notebook(self, uri: str, *, max_bytes: int = OUTPUT_MAX_BYTES) -> bytes:
+    def read_output_notebook(
+        self, uri: str, *, max_bytes: int = OUTPUT_MAX_BYTES, timeout: float = OUTPUT_SECONDS
+    ) -> bytes:
         """Return the content of an executed notebook, whole.
 
         :param uri: what `find_output_notebook` returned
         :param max_bytes: bytes that are read at most, after unpacking
+        :param timeout: seconds that all requests may take
         :raises NotebookUnreadable: if it is larger, or its compression is broken
-        :raises NotebookExecutionJobError: if it cannot be read
+        :raises ApiError: if it cannot be read
         """
-        return self._output(uri, None, max_bytes)
+        return self._output(uri, None, max_bytes, timeout)
 
     def read_executed_notebook(
-        self, uri: str, *, keep_outputs: bool = False, max_bytes: int = OUTPUT_MAX_BYTES
+        self,
+        uri: str,
+        *,
+        keep_outputs: bool = False,
+        max_bytes: int = OUTPUT_MAX_BYTES,
+        timeout: float = OUTPUT_SECONDS,
     ) -> ExecutedNotebook:
-        """What can be told of an executed notebook: its cells, what they raised, and what they handed out.
+        """Return what can be told of an executed notebook: its cells, what they raised, and what they handed out.
 
         It is read once, as a stream: its images are never in memory.
 
         :param uri: what `find_output_notebook` returned
         :param keep_outputs: whether the text of all outputs is wanted
         :param max_bytes: a larger one is not read
-        :raises NotebookUnreadable: where it is larger, gone, or no notebook
-        :raises NotebookExecutionJobError: where it cannot be read
+        :param timeout: seconds that all requests may take, and one more for each `READ_BYTES_PER_SECOND` of its size
+        :raises NotebookUnreadable: if it is larger, gone, or no notebook
+        :raises ApiError: if it cannot be read
         """
         bucket, path = bucket_and_path(uri)
+        what, end_time = f"read {uri}", time.monotonic() + timeout
+
+        def look() -> tuple[Any, int]:
+            blob = storage_client(self).bucket(bucket).get_blob(path, **_patient())
+            return blob, (blob and blob.size) or 0
+
+        def read() -> ExecutedNotebook:
+            with blob.open("rb", chunk_size=CHUNK, raw_download=True, **_patient()) as stream:
+                return read_executed(stream, keep_outputs=keep_outputs, max_bytes=max_bytes)
+
         try:
-            blob = storage_client(self).bucket(bucket).get_blob(path)
+            blob, size = self._within(timeout, what, look, permissions.GET_OBJECT, bucket)
             if blob is None:
                 raise NotebookUnreadable("it is gone")
-            if (blob.size or 0) > max_bytes:
-                raise NotebookUnreadable(f"it has {blob.size} bytes; at most {max_bytes} are read")
-            with blob.open("rb", chunk_size=CHUNK, raw_download=True) as stream:
-                return read_executed(stream, keep_outputs=keep_outputs, max_bytes=max_bytes)
+            if size > max_bytes:
+                raise NotebookUnreadable(f"it has {size} bytes; at most {max_bytes} are read")
+            left = end_time - time.monotonic() + size / READ_BYTES_PER_SECOND
+            return self._within(left, what, read, permissions.GET_OBJECT, bucket)
         except NotebookUnreadable as error:
             raise NotebookUnreadable(f"The executed notebook {uri} cannot be read: {error}") from None
-        except Exception as error:
-            raise _failed(f"read {uri}", error) from error
 
     # --- inside ---
 
-    def _output(self, uri: str, generation: int | None, max_bytes: int, **options: Any) -> bytes:
+    def _output(self, uri: str, generation: int | None, max_bytes: int, seconds: float, **options: Any) -> bytes:
+        bucket, path = bucket_and_path(uri)
         try:
-            return self._content(uri, generation, max_bytes, **options)
+            return self._within(
+                seconds,
+                f"read {uri}",
+                lambda: self._content(bucket, path, generation, max_bytes, **options),
+                permissions.GET_OBJECT,
+                bucket,
+            )
         except NotebookUnreadable as error:
             raise NotebookUnreadable(f"The notebook {uri} cannot be read: {error}") from None
-        except Exception as error:
-            raise _failed(f"read {uri}", error) from error
 
-    def _content(
-        self, uri: str, generation: int | None, max_bytes: int, *, field: str = "uri", **options: Any
-    ) -> bytes:
+    def _content(self, bucket: str, path: str, generation: int | None, max_bytes: int, **options: Any) -> bytes:
         """Return the content of an object, unpacked.
 
         It is fetched as it is stored, and unpacked here: the library would unpack it without a bound.
@@ -270,28 +309,66 @@ class NotebookFiles:
         :raises NotebookUnreadable: if it has more than `max_bytes`, packed or not, or is no gzip though it says so
         :raises Exception: what the library raises
         """
-        bucket, path = bucket_and_path(uri, field)
         blob = storage_client(self).bucket(bucket).blob(path, generation=generation)
-        fetched = _Bounded(max_bytes, ONCE_SECONDS if options else None)
-        blob.download_to_file(fetched, raw_download=True, **options)
+        fetched = _Bounded(max_bytes)
+        blob.download_to_file(fetched, raw_download=True, **(options or _patient()))
         content = fetched.getvalue()
         return unpacked(content, max_bytes) if blob.content_encoding == "gzip" else content
 
+    def _within(self, seconds: float, what: str, call: Callable[[], T], access: permissions.Access, bucket: str) -> T:
+        """Return what requests to Cloud Storage return, within a time; see `within`.
+
+        :raises NotebookUnreadable: as the call does, and `InvalidJob`
+        :raises ApiError: for whatever else it raises
+        """
+        try:
+            return within(seconds, what, call)
+        except (NotebookUnreadable, InvalidJob):
+            raise
+        except Exception as error:  # the library raises its own, requests' and google.auth's
+            raise self._failed(what, error, access, bucket) from error
+
+    def _failed(self, what: str, error: Exception, access: permissions.Access, bucket: str) -> ApiError:
+        """Return the error for something that could not be done in Cloud Storage.
+
+        What is neither Google's answer nor ours may tell of this machine, and is not for everybody who sees the task.
+        """
+        if isinstance(error, ApiError) and str(error).startswith(f"Could not {what}: "):  # it took too long
+            return error
+        if isinstance(error, GoogleAuthError):
+            return credentials_error(error, what, told=f"Could not {what}")
+        message = redact(f"Could not {what}: {error}")
+        if isinstance(error, ApiError):  # of the credentials
+            told: ApiError = type(error)(message, error.code)
+            told.public_message = error.public_message
+            return told
+        code = code_of(error)
+        if code == "PERMISSION_DENIED" and is_an_answer(error):
+            return permissions.Need(self, access, f"the bucket {bucket}").refused(message, str(error))
+        told = ApiError(message, code)
+        if not is_an_answer(error):
+            told.public_message = f"Could not {what}; the log says why."
+        return told
+
 
 class _Bounded(io.BytesIO):
-    """Takes what is downloaded, up to a number of bytes and, if it is given, for so many seconds."""
+    """Takes what is downloaded, up to a number of bytes."""
 
-    def __init__(self, max_bytes: int, seconds: float | None) -> None:
+    def __init__(self, max_bytes: int) -> None:
         super().__init__()
         self._max_bytes = max_bytes
-        self._end_time = None if seconds is None else time.monotonic() + seconds
 
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > self._max_bytes:
             raise NotebookUnreadable(f"it has more than {self._max_bytes} bytes")
-        if self._end_time is not None and time.monotonic() > self._end_time:
-            raise NotebookUnreadable("it takes too long to arrive")
         return super().write(data)
+
+
+def _patient() -> dict[str, Any]:
+    """Return the options of a request to Cloud Storage that is tried again after transient errors."""
+    from google.cloud.storage.retry import DEFAULT_RETRY  # as for the client: not needed to submit and to wait
+
+    return {"timeout": ANSWER_SECONDS, "retry": DEFAULT_RETRY.with_timeout(RETRY_SECONDS)}
 
 
 def _all_files(ask: Callable[..., Any], repository: str) -> list[str]:
@@ -302,26 +379,9 @@ def _all_files(ask: Callable[..., Any], repository: str) -> list[str]:
     files: list[str] = []
     token = ""
     for _ in range(DIRECTORY_PAGES_MAX):
-        page = ask("query_repository_directory_contents", page_token=token)
+        page = ask("query_repository_directory_contents", permissions.LIST_REPOSITORY, page_token=token)
         answer = next(iter(page.pages))  # of this page only: the pager would fetch the others without our retries
         files += [entry.file for entry in answer.directory_entries if entry.file]
         if not (token := answer.next_page_token):
             return files
     raise InvalidJob(f"dataform_repository_source: {repository!r} has too many files to look for its notebook")
-
-
-def _failed(what: str, error: Exception) -> NotebookExecutionJobError:
-    """Return the error for something that could not be done in Cloud Storage.
-
-    What is neither Google's answer nor ours may tell of this machine, and is not for everybody who sees the task.
-    """
-    message = redact(f"Could not {what}: {error}")
-    if isinstance(error, (GoogleAuthError, ApiError)):
-        found = error if isinstance(error, ApiError) else credentials_error(error, what)
-        told: NotebookExecutionJobError = type(found)(message, found.code)
-        told.public_message = found.public_message
-        return told
-    told = NotebookExecutionJobError(message)
-    if not isinstance(error, (GoogleAPICallError, NotebookExecutionJobError)):
-        told.public_message = f"Could not {what}; the log says why."
-    return told

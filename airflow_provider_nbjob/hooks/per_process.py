@@ -26,21 +26,21 @@ _VARIABLES = ("STORAGE_EMULATOR_HOST", "GOOGLE_CLOUD_UNIVERSE_DOMAIN")
 
 @dataclass
 class _Kept(Generic[T]):
-    """A client, and the connection that it was made with.
+    """A client, and what it was made of: see `_made_of`.
 
     :param lock: held while the client is made, which may take a minute: only who wants the same one waits. A signal
         handler may stop a job in the midst of that, in the same thread
     """
 
     lock: threading.RLock = field(default_factory=threading.RLock)  # type: ignore[valid-type]
-    extras: dict[str, Any] | None = None
+    made_of: Any = None
     client: T | None = None
 
 
 class PerProcess(Generic[T]):
     """A function that makes a client for a hook, and returns the same one for the same connection.
 
-    A connection that was changed, and a process that was forked, gets a new one.
+    A connection or a key file that was changed, and a process that was forked, gets a new one.
 
     :param make: makes a client for a hook and further arguments, by which clients are told apart too
     """
@@ -59,8 +59,11 @@ class PerProcess(Generic[T]):
             while len(self._kept) > CLIENTS_MAX:
                 self._kept.popitem(last=False)
         with kept.lock:
-            if kept.client is None or kept.extras != hook.extras:
-                kept.client, kept.extras = self._make(hook, *args), dict(hook.extras)
+            made_of = _made_of(hook)
+            if kept.client is None or kept.made_of != made_of:
+                if kept.client is not None:
+                    hook._cached_credentials = None  # this hook may have read the file as it was before
+                kept.client, kept.made_of = self._make(hook, *args), made_of
             return kept.client
 
     def forget(self, hook: GoogleBaseHook, *args: Any) -> None:
@@ -81,3 +84,18 @@ class PerProcess(Generic[T]):
             *(os.environ.get(name) for name in _VARIABLES),
             *args,
         )
+
+
+def _made_of(hook: GoogleBaseHook) -> Any:
+    """Return what a client's credentials come from: the connection, and the state of the key files that it names."""
+    paths = (hook._get_field("key_path"), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"))
+    return dict(hook.extras), [_file_state(path) for path in paths]
+
+
+def _file_state(path: Any) -> tuple[int, int, int] | None:
+    """Return what changes when a file is replaced or written; None if it cannot be read."""
+    try:
+        status = os.stat(path)
+    except (OSError, TypeError, ValueError):  # no such file, no path at all
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size

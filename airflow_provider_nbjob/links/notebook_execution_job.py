@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperatorLink
 
 from airflow_provider_nbjob.job import JobName, storage_console_url
-from airflow_provider_nbjob.record import JOB_XCOM_KEY, JobEnd, JobSteps, record_of
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, JobEnd, JobSteps, record_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -22,7 +22,7 @@ class _PushedLink(BaseOperatorLink):
     """A link whose URL is in XCom already, under the link's own key."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the URL that was pushed for this task instance, or an empty text where none was."""
+        """Return the URL that was pushed for this task instance, or an empty text if none was."""
         from airflow.providers.common.compat.sdk import XCom
 
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""

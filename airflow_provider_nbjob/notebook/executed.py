@@ -50,7 +50,7 @@ class CellValue:
     :param name: its key among the results
     :param form: ``"scrap"`` or ``"text"`` by scrapbook's encoder, json or text; ``"json"`` or ``"repr"`` by what
         stands for the cell's last expression, JSON or its text
-    :param value: the JSON value or the text; None where there is none
+    :param value: the JSON value or the text; None if there is none
     :param refused: why there is none: it is too large, or no JSON
     """
 
@@ -65,8 +65,8 @@ class ExecutedCell:
     """What is kept of a cell.
 
     :param number: its position among all cells, from 1
-    :param cell_type: ``"code"``, ``"markdown"``, ``"raw"``, or whatever it says; empty where it says nothing
-    :param execution_count: None where it did not run
+    :param cell_type: ``"code"``, ``"markdown"``, ``"raw"``, or whatever it says; empty if it says nothing
+    :param execution_count: None if it did not run
     :param source: at most 16384 characters, and a line that says how much is missing
     :param error: the first of its outputs that is an error
     :param values: what it handed out with scrapbook's `glue`, or as the last expression of a cell tagged ``result``
@@ -92,8 +92,8 @@ class ExecutedCell:
 class ExecutedNotebook:
     """What is kept of an executed notebook.
 
-    :param language: the language it ran in, such as ``"python"``; None where it does not say
-    :param parameters: what this provider passed to it, as JSON values; None where it passed nothing, or too much
+    :param language: the language it ran in, such as ``"python"``; None if it does not say
+    :param parameters: what this provider passed to it, as JSON values; None if it passed nothing, or too much
     """
 
     language: str | None = None
@@ -114,7 +114,7 @@ def read_executed(
     :param stream: its JSON, plain or compressed with gzip
     :param keep_outputs: whether the text of all outputs is wanted, for a log
     :param max_bytes: bytes that are read at most, after unpacking; default 256 MiB
-    :raises NotebookUnreadable: where it is larger, or no notebook of format 4; what the stream itself raises goes on
+    :raises NotebookUnreadable: if it is larger, or no notebook of format 4; what the stream itself raises goes on
     """
     walk = Walk(Document(stream, max_bytes=max_bytes))
     if not walk.is_object:
@@ -140,13 +140,13 @@ def read_executed(
 
 
 def result_names(tags: frozenset[str]) -> list[str]:
-    """The keys under which a cell's last expression is a result: tag ``result`` gives that, ``result:NAME`` NAME."""
+    """Return the keys of a cell's last expression in the results: of tag ``result`` that, of ``result:NAME`` NAME."""
     named = (tag.partition(":") for tag in sorted(tags))
     return [name or word for word, _, name in named if word == RESULT_TAG]
 
 
 def _metadata(walk: Walk) -> tuple[str | None, Mapping[str, Any] | None]:
-    """The language, and the parameters."""
+    """Return the language, and the parameters."""
     found: dict[str, Any] = {}
     keys = {"language_info": "name", "kernelspec": "language", "nbjob": "parameters"}
     for part in walk.members():  # the others may be large: the state of widgets
@@ -231,7 +231,7 @@ def _data(walk: Walk, output: _Output) -> None:
 
 
 def _values(outputs: list[_Output], result_names: list[str]) -> Iterator[CellValue]:
-    """What a cell handed out: scraps, and its last expression or else its last display."""
+    """Yield what a cell handed out: scraps, and its last expression or else its last display."""
     for output in outputs:
         yield from output.scraps
     for kind in ("execute_result", "display_data"):

@@ -43,7 +43,7 @@ class Python(papermill.PythonTranslator):  # type: ignore[misc,unused-ignore]
 
     @classmethod
     def codify(cls, parameters: dict[str, Any], comment: str = "Parameters") -> str:
-        """The statements that assign the parameters."""
+        """Return the statements that assign the parameters."""
         return str(super(papermill.PythonTranslator, cls).codify(parameters, comment))
 
 
@@ -93,7 +93,7 @@ class Scala(_Moments, papermill.ScalaTranslator):  # type: ignore[misc,unused-ig
 
     @classmethod
     def translate_int(cls, val: int) -> str:
-        """Scala's literal of a number, `BigInt` where it is no Long."""
+        """Scala's literal of a number, `BigInt` if it is no Long."""
         return str(super().translate_int(val)) if -(2**63) <= val < 2**63 else f'BigInt("{val}")'
 
 
@@ -110,7 +110,7 @@ TRANSLATORS: dict[str, Any] = {"python": Python, "R": R, "julia": Julia, "scala"
 
 
 def _quoted(text: str) -> str:
-    r"""A text in double quotes with `\uXXXX` and `\UXXXXXXXX`, all of it ASCII: JSON's but for surrogate pairs."""
+    r"""Return a text in double quotes with `\uXXXX` and `\UXXXXXXXX`, in ASCII: JSON's but for surrogate pairs."""
     return "".join(
         json.dumps(part)[1:-1] if len(part) != 1 or part < "\U00010000" else f"\\U{ord(part):08x}"
         for part in re.split("([\U00010000-\U0010ffff])", text)
@@ -132,7 +132,7 @@ def _python_moment(value: date | time) -> str:
 
 
 def _python_zone(zone: tzinfo, value: datetime | time) -> str:
-    """A zone of the IANA database by its name, else the offset that it has at that time."""
+    """Return a zone of the IANA database by its name, else the offset that it has at that time."""
     offset = value.utcoffset()
     name = zone.key if isinstance(zone, ZoneInfo) else None
     if name and name != "UTC":

@@ -26,7 +26,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def problems_in(language: str, parameters: Mapping[str, Any]) -> Iterator[str]:
-    """What a language cannot express of plain parameters, each with its path."""
+    """Yield what a language cannot express of plain parameters, each with its path."""
     rule = _RULES[language]
     for name, value in parameters.items():
         path = f"parameters[{name!r}]"

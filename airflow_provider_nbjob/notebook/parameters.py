@@ -51,7 +51,7 @@ class Parameterized(NamedTuple):
 
 
 def problems_of(parameters: Any) -> list[str]:
-    """What is wrong with parameters whatever the notebook: one text per fault, with the path of the value."""
+    """Return what is wrong with parameters whatever the notebook: one text per fault, with the path of the value."""
     return _plain(parameters)[1]
 
 
@@ -75,7 +75,7 @@ def parameterize(
     :param secrets: resource names of secret versions, by parameter; valid ones, see `full_names`
     :param kernel_name: kernel that will run it, where that is not the notebook's own
     :param origin: where the notebook was read, such as ``gs://bucket/notebook.ipynb``
-    :raises InvalidJob: where a value cannot be passed, the notebook is none, its language is not known, or the extra
+    :raises InvalidJob: if a value cannot be passed, the notebook is none, its language is not known, or the extra
         `parameters` is missing
     """
     plain, problems = _plain(parameters)
@@ -130,7 +130,7 @@ def _shortened(problems: Iterator[str]) -> list[str]:
 
 
 def _language(metadata: dict[str, Any], kernel_name: str | None) -> str:
-    """The language that a notebook will run in: that of the kernel asked for, else what the notebook says.
+    """Return the language that a notebook will run in: that of the kernel asked for, else what the notebook says.
 
     Python where neither says anything, since the API runs such a notebook with ``python3``.
     """
@@ -199,7 +199,7 @@ def _inject(notebook: dict[str, Any], tag: str, source: str, *, after: Sequence[
 
 
 def _free_id(cells: list[Any], tag: str) -> str:
-    """An id that no other cell has; computed, so that the same job is submitted with the same notebook."""
+    """Return an id that no other cell has; computed, so that the same job is submitted with the same notebook."""
     taken = {cell.get("id") for cell in cells if isinstance(cell, dict) and isinstance(cell.get("id"), str)}
     number = 1
     while (name := tag if number == 1 else f"{tag}-{number}") in taken:
@@ -226,7 +226,7 @@ def _unknown(parameters: Sequence[str], cells: list[Any]) -> list[str]:
 
 
 def _assigned(source: str) -> set[str] | None:
-    """The names that Python's source assigns in its own scope; None where it cannot be parsed.
+    """Return the names that Python's source assigns in its own scope; None if it cannot be parsed.
 
     papermill's own look at a cell goes by lines, and misses assignments to tuples and calls with keywords.
     """
@@ -247,7 +247,7 @@ def _assigned(source: str) -> set[str] | None:
 
 
 def _described(value: Any) -> Any:
-    """A value as JSON for the notebook's metadata, cut where it is long."""
+    """Return a value as JSON for the notebook's metadata, cut if it is long."""
     text = json.dumps(_json_safe(value))
     return _json_safe(value) if len(text) <= DESCRIBED_MAX else f"{text[:DESCRIBED_MAX]}..."
 

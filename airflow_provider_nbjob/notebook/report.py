@@ -11,7 +11,7 @@ LOG_MAX = 1024 * 1024
 
 
 def failure_report(notebook: ExecutedNotebook, cell: ExecutedCell) -> list[str]:
-    """A group of the log that shows a cell and what it raised.
+    """Return a group of the log that shows a cell and what it raised.
 
     :param cell: one of the notebook's, which has an error
     """
@@ -32,7 +32,7 @@ def failure_report(notebook: ExecutedNotebook, cell: ExecutedCell) -> list[str]:
 
 
 def output_lines(notebook: ExecutedNotebook, *, max_chars: int = LOG_MAX) -> Iterator[str]:
-    """The text of all cells' outputs, each cell's in a group; of a notebook that was read with `keep_outputs`.
+    """Yield the text of all cells' outputs, each cell's in a group; of a notebook that was read with `keep_outputs`.
 
     :param max_chars: characters that are shown at most; a last line says how many cells are left out
     """

@@ -100,9 +100,9 @@ class _NonFinite(ast.NodeTransformer):
 
 
 def _json_value(value: Any, depth: int = 0) -> Any:
-    """A value as JSON has it.
+    """Return a value as JSON has it.
 
-    :raises NotJson: where JSON has no such value
+    :raises NotJson: if JSON has no such value
     """
     if depth > DEPTH_MAX:
         raise NotJson(f"lists and dicts in each other deeper than {DEPTH_MAX}")

@@ -14,6 +14,7 @@ from typing import Any
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.notebook.limits import is_name
 from airflow_provider_nbjob.notebook.reserved import is_acted_on
+from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 
 FIELD = "secret_parameters"
 TAG = "injected-secret-parameters"
@@ -98,7 +99,7 @@ def _problems(secrets: Mapping[Any, Any], parameters: Mapping[Any, Any]) -> Iter
         if _normal(name) in taken:
             yield f"{path}: {name!r} is given twice, also in parameters"
         taken.add(_normal(name))
-        if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
+        if secret is not UNKNOWN and not (isinstance(secret, str) and _SECRET.fullmatch(secret)):
             yield f"{path}: {names.shown(secret)} is not of the form {FORM}"
 
 

@@ -18,14 +18,14 @@ PYTHON_KERNEL = {"display_name": "Python 3", "language": "python", "name": "pyth
 
 
 def read_notebook(source: bytes | Path) -> bytes:
-    """The JSON of a notebook, as it stands, or that of a script as a notebook.
+    """Return the JSON of a notebook, as it stands, or that of a script as a notebook.
 
     It is checked against the schema of the Jupyter format, but not changed. No error quotes its content. A file with
     the suffix ``.py`` is taken for a script in jupytext's percent format, which the extra `scripts` reads; it is not
     executed. Without a kernel of its own it gets ``python3``.
 
     :param source: the notebook's JSON, or the file that holds it
-    :raises InvalidJob: where the file cannot be read, or is no valid notebook of format 4 and no script in cells
+    :raises InvalidJob: if the file cannot be read, or is no valid notebook of format 4 and no script in cells
     """
     label = f"{str(source)!r}" if isinstance(source, Path) else "the notebook"
     content = _read(source, label) if isinstance(source, Path) else source
@@ -36,10 +36,10 @@ def read_notebook(source: bytes | Path) -> bytes:
 
 
 def load_notebook(content: bytes, label: str = "the notebook") -> dict[str, Any]:
-    """The document of a notebook: JSON of format 4 with a list of cells, otherwise unchecked.
+    """Return the document of a notebook: JSON of format 4 with a list of cells, otherwise unchecked.
 
     :param label: how an error names it
-    :raises InvalidJob: where it is something else; gzip and HTML are named
+    :raises InvalidJob: if it is something else; gzip and HTML are named
     """
     if content.startswith(GZIP_MAGIC):
         raise InvalidJob(f"{label} is gzip-compressed; give it uncompressed")

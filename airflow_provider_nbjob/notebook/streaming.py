@@ -54,7 +54,7 @@ class Document:
         self.position = 0
 
     def read(self, size: int = -1) -> bytes:
-        """The next piece, of whatever size; empty at the end. `read(0)` is empty always, and ijson asks it."""
+        """Return the next piece, of whatever size; empty at the end. `read(0)` is empty always, and ijson asks it."""
         return b"" if size == 0 else next(self._pieces, b"")
 
     def _standard(self) -> Iterator[bytes]:
@@ -135,7 +135,7 @@ class _Joined:
 
 
 def _open_end(part: bytes) -> bytes:
-    """The end of a part of a string that may go on in the next chunk: of an escape, or of a character."""
+    """Return the end of a part of a string that may go on in the next chunk: of an escape, or of a character."""
     if escape := _OPEN_ESCAPE.search(part[-5:]):
         before = part[: len(part) - len(escape[0])]
         return escape[0] if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0 else b""
@@ -190,7 +190,7 @@ class Walk:
         return self._kind == "start_array"
 
     def members(self) -> Iterator[str]:
-        """The keys of an object; before each the walk stands before its value."""
+        """Yield the keys of an object; before each the walk stands before its value."""
         if self._kind != "start_map":
             return self.skip()
         self._advance()
@@ -204,7 +204,7 @@ class Walk:
         self._advance()
 
     def items(self) -> Iterator[int]:
-        """The numbers of a list's items, from 1; before each the walk stands before the item."""
+        """Yield the numbers of a list's items, from 1; before each the walk stands before the item."""
         if self._kind != "start_array":
             return self.skip()
         self._advance()
@@ -227,7 +227,7 @@ class Walk:
                 return
 
     def value(self) -> Any:
-        """A value as Python has it, `TOO_LARGE` where it is; floats as floats."""
+        """Return a value as Python has it, `TOO_LARGE` if it is; floats as floats."""
         import ijson
 
         builder, size, depth = ijson.ObjectBuilder(), 0, 0
@@ -250,13 +250,13 @@ class Walk:
             self._advance()
 
     def pick(self, *keys: str) -> dict[str, Any]:
-        """The values of some of an object's members; empty where it is no object."""
+        """Return the values of some of an object's members; empty if it is no object."""
         return {key: self.value() for key in self.members() if key in keys}
 
     def text(
         self, limit: int, *, separator: str = "", clean: Callable[[str], str] = lambda text: text
     ) -> CutText | None:
-        """A text, or a list of texts that are its lines; None where it is neither.
+        """Return a text, or a list of texts that are its lines; None if it is neither.
 
         :param limit: characters that are kept
         :param separator: comes after each text of a list

@@ -12,7 +12,7 @@ _GROUP = re.compile(r"::(?=(?:end)?group::)|##(?=\[(?:end)?group\])", re.IGNOREC
 
 
 class CutText:
-    """Gathers text, of which it keeps the beginning and the end where there is more than a limit.
+    """Gathers text, of which it keeps the beginning and the end if there is more than a limit.
 
     :param limit: characters to keep
     """
@@ -55,12 +55,12 @@ class CutText:
 
 
 def without_ansi(text: str) -> str:
-    """A text without the escape sequences that colour it on a terminal."""
+    """Return a text without the escape sequences that colour it on a terminal."""
     return _ANSI.sub("", text)
 
 
 def log_lines(text: str) -> list[str]:
-    """The lines of a text as a log may show them.
+    """Return the lines of a text as a log may show them.
 
     A line that was overwritten, as a progress bar's is, shows its last state; control characters but tabs are removed,
     half surrogates replaced, and no line begins or ends a group of the log.
@@ -70,6 +70,6 @@ def log_lines(text: str) -> list[str]:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """A text as one short line of a log."""
+    """Return a text as one short line of a log."""
     line = " ".join(part.strip() for part in log_lines(text) if part.strip())
     return line if len(line) <= limit else f"{line[:limit]}..."

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
+from airflow_provider_nbjob.notebook.unknown import UNKNOWN
+
 MAX_DEPTH = 64  # of lists and dicts in each other; parsers of the notebook's language have a limit too
 MAX_VALUES = 200_000
 MAX_INT_BITS = 14_000  # about 4200 digits; Python itself reads at most 4300
@@ -22,7 +24,7 @@ _HINTS = {
 
 
 def shown(value: Any) -> str:
-    """A value for a message: its beginning, where it is long."""
+    """Return a value for a message: its beginning, if it is long."""
     text = reprlib.repr(value)
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
 
@@ -44,15 +46,15 @@ class Plain:
         self._count = 0
 
     def value(self, value: Any, path: str) -> Any:
-        """The same value as a plain one; None where there is something wrong with it.
+        """Return the same value as a plain one; None if there is something wrong with it.
 
         :param path: how a problem names it
-        :raises TooManyValues: where it would take for ever
+        :raises TooManyValues: if it would take for ever
         """
         self._count += 1
         if self._count > MAX_VALUES:
             raise TooManyValues
-        if value is None or isinstance(value, bool):
+        if value is None or isinstance(value, bool) or value is UNKNOWN:
             return value
         if isinstance(value, int):
             return self._int(value, path)
@@ -111,9 +113,9 @@ class Plain:
 
 
 def plain_moment(value: date | time) -> date | time:
-    """A date, datetime or time of Python's own class for one of a subclass, such as pendulum's.
+    """Return a date, datetime or time of Python's own class for one of a subclass, such as pendulum's.
 
-    :raises TypeError: where it has no parts, as pandas' NaT; or ValueError
+    :raises TypeError: if it has no parts, as pandas' NaT; or ValueError
     """
     if isinstance(value, time):
         return time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
@@ -125,7 +127,7 @@ def plain_moment(value: date | time) -> date | time:
 
 
 def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """A plain value and all that is in it, each with its path; the keys of dicts too."""
+    """Yield a plain value and all that is in it, each with its path; the keys of dicts too."""
     yield path, value
     if isinstance(value, dict):
         for key, item in value.items():

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_nbjob.lazy_hook import LazyHook
+from airflow_provider_nbjob.arguments.checked_task import CheckedTask
+from airflow_provider_nbjob.lifecycle.final_errors import bad_input_is_not_retried
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
-class JobOperator(LazyHook, BaseOperator):
-    """Base of the operators: knows the way to the API.
+class JobOperator(CheckedTask, BaseOperator):
+    """Base of the operators: knows the way to the API, and that bad input is never retried.
 
     :param location: region, such as ``us-central1``
     :param project_id: default: the connection's project
@@ -44,3 +48,18 @@ class JobOperator(LazyHook, BaseOperator):
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self.api_endpoint = api_endpoint
+
+    def execute(self, context: Context) -> Any:
+        """Check the arguments, which are rendered by now, and perform the task."""
+        with bad_input_is_not_retried():
+            self.check_rendered()
+            return self.perform(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: Mapping[str, Any] | None, context: Context) -> Any:
+        """Go on after a trigger's event; see Airflow."""
+        with bad_input_is_not_retried():
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    def perform(self, context: Context) -> Any:
+        """Perform the task; bad input may leave it as any `InvalidJob`."""
+        raise NotImplementedError

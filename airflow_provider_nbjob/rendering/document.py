@@ -28,7 +28,7 @@ _TYPES = ("code", "markdown", "raw")
 
 
 def document(notebook: Mapping[str, Any], *, theme: str, failing_cell: int | None) -> str:
-    """The page of a notebook.
+    """Return the page of a notebook.
 
     :param notebook: of format 4, valid or not, as hostile as can be; has a list of cells
     :param theme: ``"light"`` or ``"dark"``
@@ -66,7 +66,7 @@ def _language(notebook: Mapping[str, Any]) -> str:
 
 
 def _cells(cells: list[Any]) -> Iterator[dict[str, Any]]:
-    """The cells as the template takes them: nothing of the notebook but what is named here."""
+    """Yield the cells as the template takes them: nothing of the notebook but what is named here."""
     for number, cell in enumerate(map(mapping, cells), start=1):
         cell_type = cell.get("cell_type")
         shown: dict[str, Any] = {
@@ -89,7 +89,7 @@ def _cells(cells: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _attachments(cell: Mapping[str, Any]) -> dict[str, str]:
-    """The ``data:`` address of each image attached to a cell."""
+    """Return the ``data:`` address of each image attached to a cell."""
     found = {}
     for name, forms in mapping(cell.get("attachments")).items():
         known = mapping(forms)

@@ -17,7 +17,7 @@ def _names() -> frozenset[str]:
 
 
 def known_language(name: object) -> str:
-    """The name under which Pygments knows a language; empty where it does not."""
+    """Return the name under which Pygments knows a language; empty if it does not."""
     wanted = name.strip().lower() if isinstance(name, str) else ""
     wanted = _SAME_AS.get(wanted, wanted)
     return wanted if wanted in _names() else ""

@@ -41,22 +41,22 @@ class _Renderer(IPythonRenderer):
         self._images = images
 
     def heading(self, text: str, level: int, **attrs: Any) -> str:
-        """A heading with the id that links within notebooks are written for."""
+        """Return a heading with the id that links within notebooks are written for."""
         plain = unescape(sub(r"<[^>]*>", "", text)).strip()
         return f'<h{level} id="{escape(plain.replace(" ", "-"))}">{text}</h{level}>\n'
 
     def block_code(self, code: str, info: str | None = None) -> str:
-        """A block of code, highlighted where its language is known."""
+        """Return a block of code, highlighted if its language is known."""
         language = known_language((info or "").split(maxsplit=1)[0] if (info or "").strip() else "")
         return str(super().block_code(code, language)) if language else f"<pre><code>{escape(code)}</code></pre>\n"
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
-        """An image; an attachment is put in its place."""
+        """Return an image; an attachment is put in its place."""
         name = url.removeprefix("attachment:")
         address = self._images.get(name, url) if name != url else url
         shown_title = f' title="{escape(title)}"' if title else ""
         return f'<img src="{escape(address)}" alt="{escape(unescape(sub(r"<[^>]*>", "", text)))}"{shown_title}>'
 
     def task_list_item(self, text: str, checked: bool = False) -> str:
-        """An item of a task list, with a sign in place of a form's checkbox."""
+        """Return an item of a task list, with a sign in place of a form's checkbox."""
         return f"<li>{'☑' if checked else '☐'} {text}</li>\n"

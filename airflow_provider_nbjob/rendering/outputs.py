@@ -25,7 +25,7 @@ RASTER_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 
 
 def shown_outputs(outputs: list[Any], number: int) -> Iterator[dict[str, Any]]:
-    """The outputs of a cell as the template takes them; what is no output is left out.
+    """Yield the outputs of a cell as the template takes them; what is no output is left out.
 
     :param number: the cell's, for what is said of an image to who cannot see it
     """
@@ -63,7 +63,7 @@ def shown_data(output: Mapping[str, Any], number: int) -> str:
 
 
 def data_image(mime: str, value: object) -> str:
-    """The ``data:`` address of an image; empty where it is none.
+    """Return the ``data:`` address of an image; empty if it is none.
 
     :param mime: ``image/svg+xml`` or one of `RASTER_TYPES`
     :param value: of the notebook: base64, or for SVG its source

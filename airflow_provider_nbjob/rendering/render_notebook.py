@@ -48,9 +48,9 @@ def main() -> None:
 
 
 def rendered(data: bytes, theme: str, failing_cell: int | None, secrets: Secrets = Secrets()) -> bytes:  # noqa: B008
-    """The page of a notebook, without secrets.
+    """Return the page of a notebook, without secrets.
 
-    :raises Refused: where it is no notebook of format 4, or the page is too large
+    :raises Refused: if it is no notebook of format 4, or the page is too large
     """
     notebook = read_notebook(data)
     if secrets.forms or secrets.parameters is not None:
@@ -64,9 +64,9 @@ def rendered(data: bytes, theme: str, failing_cell: int | None, secrets: Secrets
 
 
 def read_notebook(data: bytes) -> dict[str, Any]:
-    """The notebook of its JSON, plain or compressed with gzip.
+    """Return the notebook of its JSON, plain or compressed with gzip.
 
-    :raises Refused: where it is no notebook of format 4
+    :raises Refused: if it is no notebook of format 4
     """
     if not data.strip():
         raise Refused("The notebook is empty.")

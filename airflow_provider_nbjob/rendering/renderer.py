@@ -68,8 +68,8 @@ def render(
     :param secrets: what is shown nowhere in it; default nothing
     :param timeout: seconds, with those spent waiting for other notebooks that are being rendered
     :return: HTML in UTF-8, of at most `RENDERED_MAX_BYTES`
-    :raises RendererMissing: where the extra ``ui`` is not installed
-    :raises NotRendered: where it is too large, no notebook, or takes too long
+    :raises RendererMissing: if the extra ``ui`` is not installed
+    :raises NotRendered: if it is too large, no notebook, or takes too long
     """
     if not is_installed():
         raise RendererMissing
@@ -133,7 +133,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(errors: bytes, returncode: int) -> str:
-    """What the renderer said in the last line of its errors, or else how it ended."""
+    """Return what the renderer said in the last line of its errors, or else how it ended."""
     last = errors.decode(errors="replace").strip().rpartition("\n")[2]
     with suppress(ValueError, KeyError, TypeError):
         return str(json.loads(last)["not_rendered"])

@@ -43,5 +43,5 @@ def _towards(end: Color, color: Color) -> list[Color]:
 
 
 def _mixed(color: Color, other: Color, part: float) -> Color:
-    """A colour with so large a part of another one."""
+    """Return a colour with so large a part of another one."""
     return tuple(round(a + (b - a) * part) for a, b in zip(color, other, strict=True))

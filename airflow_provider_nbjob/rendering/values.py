@@ -7,12 +7,12 @@ from typing import Any
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """The value where it is an object of JSON; else an empty one."""
+    """Return the value if it is an object of JSON; else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def text_of(value: object) -> str:
-    """A text, which notebooks also hold as a list of lines; empty where it is neither.
+    """Return a text, which notebooks also hold as a list of lines; empty if it is neither.
 
     Halves of surrogate pairs, which UTF-8 does not have, become question marks.
     """

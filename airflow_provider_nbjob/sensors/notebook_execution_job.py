@@ -3,53 +3,90 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    conf,
+)
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
+from airflow_provider_nbjob import names
+from airflow_provider_nbjob.arguments.checked_task import END_RULES, CheckedTask, problems_of_job_name
 from airflow_provider_nbjob.exceptions import (
+    ApiError,
     InvalidJob,
     JobCancelled,
     JobExpired,
     JobFailed,
     JobLost,
+    JobUnwatched,
     NotebookExecutionJobError,
 )
-from airflow_provider_nbjob.failures import never_retried
-from airflow_provider_nbjob.job import JobName, state_of
-from airflow_provider_nbjob.lazy_hook import LazyHook
+from airflow_provider_nbjob.job import JobName, checks, state_of
+from airflow_provider_nbjob.job.checks import Rule, is_nothing, optional, problems_of
+from airflow_provider_nbjob.job.record import JobEnd, JobSteps
+from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
+from airflow_provider_nbjob.lifecycle.final_errors import FinalError, never_retried
+from airflow_provider_nbjob.lifecycle.task_output import HasResults, push_results
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
-from airflow_provider_nbjob.record import JobEnd, JobSteps
+from airflow_provider_nbjob.notebook.unknown import UNKNOWN
+from airflow_provider_nbjob.sensors.window import moment, window_of
 from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
 )
-from airflow_provider_nbjob.weather import Weather
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_nbjob.hooks.looking import Looking
 
-class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
-    """Wait until a job has ended, and fail where it is no success. The job is never stopped from here.
+REFUSED_PAUSE = 60.0  # seconds at most between looks in `reschedule` mode, while they are refused
+
+
+def _moment(field: str) -> Rule:
+    def rule(value: Any) -> Iterator[str]:
+        try:
+            moment(value, field)
+        except InvalidJob as error:
+            yield from (problem.removeprefix(f"{field}: ") for problem in error.problems)
+
+    return rule
+
+
+class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
+    """Wait until a job has ended, and fail if it is no success. The job is never stopped from here.
 
     Exactly one of `notebook_execution_job` and `schedule` is given. A job that ended without success fails the
-    sensor without a retry, as looking again would find the same; with `soft_fail` it is skipped.
+    sensor without a retry, as looking again would find the same; with `soft_fail` or `never_fail` it is skipped. The
+    sensor's `timeout` and Airflow's `execution_timeout` hold while it waits in the triggerer too.
 
     :param notebook_execution_job: resource name, or bare id with `location`
-    :param schedule: resource name or bare id of a schedule: wait for the newest job that it launched
-    :param created_after: with `schedule`: jobs launched earlier do not count. An ISO 8601 time or a datetime; default:
-        the start of the run's data interval, or of the run where it has none
+    :param schedule: resource name or bare id of a schedule: wait for the job that it launched for this run
+    :param created_after: with `schedule`: jobs launched earlier do not count. An ISO 8601 time, a datetime or a date;
+        one without a zone is in Airflow's default time zone. If this or `created_before` is given, the newest job that
+        counts is waited for. Default: by the run. A run that a timetable made waits for a job launched in the last
+        three quarters of the time since the run before it, or in the first quarter of the time until the next one: the
+        newest up to the run's time (`run_after`), else the first after it. Any other run waits for the newest job up to
+        its `logical_date` (else `run_after`) but no older than the DAG's period, else the first after it within that
+        period. The period of a DAG without a timetable is a day
+    :param created_before: with `schedule`: jobs launched at this time or later do not count. Default: see
+        `created_after`. Five minutes later the sensor times out if there is no job, as none can come any more
     :param location: region; required with a bare id and with `schedule`
     :param project_id: default: the connection's project
     :param accept_partial_success: take PARTIALLY_SUCCEEDED for a success
     :param collect_results: as in `CreateNotebookExecutionJobOperator`, like `result_max_bytes`, `log_output`,
-        `fail_on_cell_error` and `max_output_bytes`
+        `fail_on_cell_error`, `on_output_error` and `max_output_bytes`
     :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``
     :param gcp_conn_id: see `NotebookExecutionJobHook`, as for `impersonation_chain` and `api_endpoint`
     :param multiple_outputs: push each part of the result under a key of its own too
@@ -60,12 +97,19 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         "notebook_execution_job",
         "schedule",
         "created_after",
+        "created_before",
         "location",
         "project_id",
         "gcp_conn_id",
         "impersonation_chain",
         "api_endpoint",
     )
+    rules = {
+        **CheckedTask.rules,
+        **END_RULES,
+        "created_after": optional(_moment("created_after")),
+        "created_before": optional(_moment("created_before")),
+    }
     operator_extra_links = LINKS
     ui_color = "#e8f0fe"
 
@@ -74,14 +118,16 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         *,
         notebook_execution_job: str | None = None,
         schedule: str | None = None,
-        created_after: Any = None,
+        created_after: str | date | None = None,
+        created_before: str | date | None = None,
         location: str | None = None,
         project_id: str | None = None,
         accept_partial_success: bool = False,
-        collect_results: bool = True,
+        collect_results: bool | None = None,
         result_max_bytes: int = RESULT_MAX_BYTES,
         log_output: bool = False,
         fail_on_cell_error: bool = False,
+        on_output_error: str | None = None,
         max_output_bytes: int = OUTPUT_MAX_BYTES,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         gcp_conn_id: str = "google_cloud_default",
@@ -94,6 +140,7 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         self.notebook_execution_job = notebook_execution_job
         self.schedule = schedule
         self.created_after = created_after
+        self.created_before = created_before
         self.location = location
         self.project_id = project_id
         self.accept_partial_success = accept_partial_success
@@ -101,39 +148,95 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         self.result_max_bytes = result_max_bytes
         self.log_output = log_output
         self.fail_on_cell_error = fail_on_cell_error
+        self.on_output_error = on_output_error
         self.max_output_bytes = max_output_bytes
         self.deferrable = deferrable
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self.api_endpoint = api_endpoint
         self._pushed: str | None = None
+        self._is_over = False  # no job can come any more
         self._steps = JobSteps()
-        if (notebook_execution_job is None) == (schedule is None):
-            raise InvalidJob("notebook_execution_job, schedule: exactly one is required")
-        if schedule is not None and location is None:
-            raise InvalidJob("location: required with schedule")
+        self.check_known()
 
-    def execute(self, context: Context) -> Any:
-        """Poke until the job has ended; or look once, and wait in the triggerer."""
-        if not self.deferrable:
-            return super().execute(context)
-        look = self.poke(context)
-        if not look.is_done:
-            self.defer(trigger=self._trigger(context), method_name="execute_complete")
-        return look.xcom_value
+    @classmethod
+    def argument_names(cls) -> set[str]:
+        """Return the names of the arguments that `problems_in` judges."""
+        return {*super().argument_names(), "notebook_execution_job", "schedule", "poke_interval"}
+
+    @classmethod
+    def problems_in(cls, values: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong with arguments; see `CheckedTask`."""
+        return [*super().problems_in(values), *_problems_of_target(values), *_problems_of_interval(values)]
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look at the job once."""
-        job, has_looked = None, False
+        """Look at the job once, and go on in the triggerer if it has not ended and the sensor is deferrable.
+
+        `BaseSensorOperator.execute` calls it, and takes `soft_fail`, `never_fail` and `silent_fail` into account.
+        """
         try:
-            with self._weather:
-                job, has_looked = self._find(context), True
-        except (InvalidJob, JobLost) as error:
-            raise never_retried(error) from error
+            with self._failing_for_good():
+                look = self._look(context)
+        except Exception as error:
+            if not self.deferrable or not self.silent_fail or isinstance(error, AirflowException):
+                raise
+            self.log.exception("Looking failed, and silent_fail is set")
+            look = PokeReturnValue(is_done=False)
+        if self.deferrable and not look.is_done and not self._is_over:
+            self._defer(context)
+        return look
+
+    def execute_complete(
+        self, context: Context, event: Mapping[str, Any] | None, deadline: str = "timeout"
+    ) -> dict[str, Any]:
+        """Go on after the trigger's event.
+
+        `resume_execution` takes `soft_fail` and `never_fail` into account for errors of Airflow's own kinds.
+
+        :param deadline: the argument that gave the trigger its deadline
+        """
+        try:
+            with self._failing_for_good():
+                return self._complete(context, event, deadline)
+        except AirflowTaskTimeout as error:
+            self._skip_if_asked_for(error, soft=True)
+            raise
+        except AirflowException:
+            raise
+        except Exception as error:
+            self._skip_if_asked_for(error, soft=False)
+            raise
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _failing_for_good(self) -> Iterator[None]:
+        """Have those errors end the task that another try would only meet again."""
+        try:
+            yield
+        except (InvalidJob, JobLost, JobFailed, JobCancelled, JobExpired) as error:
+            if isinstance(error, FinalError):
+                raise
+            raise never_retried(error) from error.__cause__
+
+    def _skip_if_asked_for(self, error: BaseException, *, soft: bool) -> None:
+        if self.soft_fail and soft:
+            raise AirflowSkipException("Skipping due to soft_fail is set to True.") from error
+        if self.never_fail:
+            raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+
+    def _look(self, context: Context) -> PokeReturnValue:
+        self.check_rendered()
+        window = self._window(context) if self._waits_for_schedule else None
+        has_looked, job = self._looking.attempt(lambda: self._find(window))
+        while not has_looked and (pause := self._pause_before_next_look()) is not None:
+            time.sleep(pause)
+            has_looked, job = self._looking.attempt(lambda: self._find(window))
         if not has_looked:
             return PokeReturnValue(is_done=False)
         if job is None:
-            self.log.info("Schedule %s has launched no job yet", self.schedule)
+            if window:  # else there would have been an error
+                self._tell_of_no_job(window)
             return PokeReturnValue(is_done=False)
         if self._pushed != job.name:
             self._push_job(context, job)
@@ -144,28 +247,52 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, job))
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Go on after the trigger's event; all that is needed is in the event."""
+    def _tell_of_no_job(self, window: ScheduleWindow) -> None:
+        """Say what is waited for; if nothing can come any more, have `BaseSensorOperator.execute` time out."""
+        if window.is_over(time.time()):
+            self.log.error("Schedule %s launched no job %s, and none can come any more", self.schedule, window)
+            self._is_over, self.timeout = True, 0
+        else:
+            self.log.info("Schedule %s has launched no job yet; one counts that is launched %s", self.schedule, window)
+
+    def _complete(self, context: Context, event: Mapping[str, Any] | None, deadline: str) -> dict[str, Any]:
         if not event or not event.get("name"):
             raise NotebookExecutionJobError(f"The trigger returned no usable event: {event!r}")
         outcome, message = event.get("outcome"), redact(event.get("message"))
         if outcome == "timeout":
-            raise AirflowSensorTimeout(message)
+            raise AirflowTaskTimeout(message) if deadline == "execution_timeout" else AirflowSensorTimeout(message)
         if outcome == "lost":
-            raise never_retried(JobLost(message))
+            raise JobLost(message)
         if outcome != "finished":
-            raise NotebookExecutionJobError(f"Waiting for notebook job {event['name']} failed: {message}")
+            raise JobUnwatched(f"Waiting for notebook job {event['name']} failed: {message}", "UNKNOWN")
         self._steps = JobSteps.from_xcom(event.get("states"))
         job = self.hook.get_notebook_execution_job(name=event["name"])
         self._push_job(context, job)
         return self._conclude(context, job)
 
-    @cached_property
-    def _weather(self) -> Weather:
-        return Weather(self.log)
+    def _pause_before_next_look(self) -> float | None:
+        """Return the seconds after which this poke looks again, or None if the next one does."""
+        from airflow_provider_nbjob.hooks.looking import CONFIRM_SECONDS
 
-    def _find(self, context: Context) -> Any:
-        if self.schedule is None:
+        if self._looking.awaits_confirmation:
+            return CONFIRM_SECONDS
+        if self._looking.is_refused and self.reschedule and not self.deferrable:
+            # The next poke is another process, which would know nothing of the refusals before it.
+            return min(self.poke_interval, REFUSED_PAUSE)
+        return None
+
+    @cached_property
+    def _looking(self) -> Looking:
+        from airflow_provider_nbjob.hooks.looking import Looking
+
+        what = f"The job of schedule {self.schedule}"
+        if not self._waits_for_schedule:
+            what = f"Notebook job {self.notebook_execution_job}"
+        return Looking(self.log, what, lambda: self.hook.reread_connection(), is_known=False)
+
+    def _find(self, window: ScheduleWindow | None) -> Any:
+        """Look for the job: the one that is named, or, within a window, what the schedule launched."""
+        if window is None:
             return self.hook.get_notebook_execution_job(
                 name=str(self.notebook_execution_job),
                 location=self.location,
@@ -174,39 +301,71 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
                 renew=True,
             )
         return self.hook.find_scheduled_job(
-            schedule=self.schedule,
-            created_after=self._created_after(context),
+            schedule=str(self.schedule),
+            created_after=window.after,
+            created_before=window.before,
+            run_time=window.run_time,
             location=str(self.location),
             project_id=self.project_id,
         )
 
-    def _trigger(self, context: Context) -> NotebookExecutionJobTrigger:
+    @property
+    def _waits_for_schedule(self) -> bool:
+        """Whether it is the job of a schedule that is waited for; of two templates, one came out as nothing."""
+        return self.notebook_execution_job is None or (
+            is_nothing(self.notebook_execution_job) and not is_nothing(self.schedule)
+        )
+
+    def _window(self, context: Context) -> ScheduleWindow:
+        return window_of(
+            context["dag_run"],
+            self.dag if self.has_dag() else None,
+            created_after=self.created_after,
+            created_before=self.created_before,
+        )
+
+    def _defer(self, context: Context) -> None:
+        """Go on in the triggerer, up to the sooner of the two deadlines; in an outage of the connection, here.
+
+        Airflow 3.3 ignores `execution_timeout` while a task is deferred; in `poke` mode it ends this try, as here.
+        """
+        deadlines = {"timeout": time.time() + self.timeout}
+        started = context["ti"].start_date
+        if self.execution_timeout is not None and started is not None:
+            deadlines["execution_timeout"] = started.timestamp() + self.execution_timeout.total_seconds()
+        deadline = min(deadlines, key=lambda name: deadlines[name])
+        try:
+            trigger = self._trigger(context, deadlines[deadline])
+        except ApiError as error:  # the connection, which completes the job's name, cannot be read
+            self.log.warning("The task polls here once more, as it cannot be deferred: %s", error)
+            return
+        self.defer(
+            trigger=trigger,
+            method_name="execute_complete",
+            kwargs={"deadline": deadline},
+        )
+
+    def _trigger(self, context: Context, end_time: float) -> NotebookExecutionJobTrigger:
         shared: dict[str, Any] = {
             "gcp_conn_id": self.gcp_conn_id,
             "impersonation_chain": self.impersonation_chain,
             "api_endpoint": self.api_endpoint,
             "poll_interval": self.poke_interval,
-            "end_time": time.time() + self.timeout,
+            "end_time": end_time,
         }
-        if self.schedule is None:
+        if not self._waits_for_schedule:
             name = self.hook.get_job_name(str(self.notebook_execution_job), self.location, self.project_id)
             return NotebookExecutionJobTrigger(str(name), cancel_on_kill=False, **shared)
+        window = self._window(context)
         return ScheduledNotebookExecutionJobTrigger(
-            self.schedule,
-            created_after=self._created_after(context),
+            str(self.schedule),
+            created_after=window.after,
+            created_before=window.before,
+            run_time=window.run_time,
             location=str(self.location),
             project_id=self.project_id,
             **shared,
         )
-
-    def _created_after(self, context: Context) -> float:
-        """POSIX seconds from `created_after`, or from the run."""
-        from airflow.sdk import timezone
-
-        run = context["dag_run"]
-        value = self.created_after or run.data_interval_start or run.start_date
-        moment = timezone.parse(value) if isinstance(value, str) else value
-        return float(moment.timestamp())
 
     def _push_job(self, context: Context, job: Any, end: JobEnd | None = None) -> None:
         self._pushed = job.name
@@ -224,10 +383,43 @@ class NotebookExecutionJobSensor(LazyHook, BaseSensorOperator):
         )
 
     def _conclude(self, context: Context, job: Any) -> dict[str, Any]:
-        from airflow_provider_nbjob.conclusion import conclusion_for
+        from airflow_provider_nbjob.lifecycle.outcome import conclusion_for
 
-        try:
-            conclusion = conclusion_for(self)
-            return conclusion.of(self.hook, job, self.log, note=lambda end: self._push_job(context, job, end)).to_xcom()
-        except (JobFailed, JobCancelled, JobExpired) as error:
-            raise never_retried(error) from None
+        result = conclusion_for(self).of(self.hook, job, self.log, note=lambda end: self._push_job(context, job, end))
+        push_results(self, context["ti"], result.results, self.log)
+        return result.to_xcom()
+
+
+_EXACTLY_ONE = "notebook_execution_job, schedule: exactly one is required"
+
+
+def _problems_of_target(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with what is waited for; of two templates, one may come out as nothing."""
+    job, schedule, location = values["notebook_execution_job"], values["schedule"], values["location"]
+    if job is None and schedule is None:
+        return [_EXACTLY_ONE]
+    is_job, is_schedule = not is_nothing(job), not is_nothing(schedule)
+    if is_job == is_schedule and None not in (job, schedule) and UNKNOWN not in (job, schedule):
+        return [_EXACTLY_ONE]
+    problems = problems_of_job_name(values) if is_job or schedule is None else []
+    return problems + (_problems_of_schedule(schedule, location) if is_schedule or job is None else [])
+
+
+def _problems_of_schedule(schedule: Any, location: Any) -> list[str]:
+    if schedule is UNKNOWN or location is UNKNOWN:
+        return []
+    if checks.is_missing(location):
+        return ["location: required with schedule"]
+    try:
+        names.schedule_id(schedule, location)
+    except InvalidJob as error:
+        return error.problems
+    return []
+
+
+def _problems_of_interval(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with an interval that a trigger gets; Airflow checks that of a worker."""
+    interval, deferrable = values["poke_interval"], values["deferrable"]
+    if interval is UNKNOWN or interval is None or deferrable is not True:
+        return []
+    return problems_of({"poke_interval": interval}, {"poke_interval": checks.poll_interval})

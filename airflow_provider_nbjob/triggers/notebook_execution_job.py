@@ -6,28 +6,45 @@ The one synchronous hook is called through a thread, so nothing blocks the event
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_nbjob.exceptions import ApiError, JobLost, JobTimeout
+from airflow_provider_nbjob import names
+from airflow_provider_nbjob.airflow_compat import runs_in_process
+from airflow_provider_nbjob.connection import LazyHook
+from airflow_provider_nbjob.exceptions import InvalidJob, JobLost, JobTimeout, JobUnwatched
 from airflow_provider_nbjob.job import JobName, JobState
-from airflow_provider_nbjob.lazy_hook import LazyHook
+from airflow_provider_nbjob.job.deadlines import Deadline, check_end_time
+from airflow_provider_nbjob.job.intervals import POLL_SECONDS, check_poll_interval
+from airflow_provider_nbjob.job.record import JobSteps
+from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
+from airflow_provider_nbjob.lifecycle.cancellation import is_awaited, stop_command, stop_interrupted, stop_quietly
+from airflow_provider_nbjob.lifecycle.command_end import taken_over
 from airflow_provider_nbjob.masking import redact
-from airflow_provider_nbjob.record import JobSteps
-from airflow_provider_nbjob.stopping import is_awaited, stop_quietly
+from airflow_provider_nbjob.outages import FailedLooks, unwatched
 
 if TYPE_CHECKING:
+    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
     from airflow_provider_nbjob.triggers.job_watch import JobWatch
+
+T = TypeVar("T")
 
 # An event must not overtake the end of the worker process that deferred: Airflow 3.3.2 notices that end up to
 # `[workers] min_heartbeat_interval` seconds late, and its scheduler fails a task that runs again by then ("Executor
 # reported that the task instance finished with state success, but the task instance's state attribute is running").
 SETTLE_INTERVALS = 1.3
+HEARTBEAT_SECONDS = 5.0  # Airflow's default of `[workers] min_heartbeat_interval`
+STOP_SECONDS = 3600.0  # for which stopping a job is tried again: while the API or the secrets backend is down, say
+STOP_PAUSE_MAX = 60.0  # seconds between two attempts
+STOP_ATTEMPT_SECONDS = 300.0  # after which an attempt is left behind, and the next one begins
+ON_KILL_SECONDS = 20.0  # that `on_kill` waits for the stop: Airflow gives it 30 s, by its configuration
 
 # Stops under way: Airflow 3.3 gives `on_kill` one second, and asyncio keeps only weak references to its tasks.
 _stopping: set[asyncio.Task[None]] = set()
@@ -38,12 +55,16 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
 
     The event's payload is ``{"name", "job_state", "outcome", "message", "states"}``: `outcome` is ``"finished"`` (then
     `job_state` is the terminal state, else null), ``"timeout"``, ``"lost"`` or ``"error"``; `states` are those that
-    the job was seen in, see `JobSteps.to_xcom`.
+    the job was seen in, see `JobSteps.to_xcom`. After ``"error"`` the job may go on: nothing says that it ended.
+
+    An argument that is not valid does not end the wait for a job that runs and is paid for: the task's log tells the
+    error, and the default is used.
 
     :param name: the job's resource name
     :param gcp_conn_id: see the hook, as for `impersonation_chain` and `api_endpoint`
-    :param poll_interval: seconds between looks at the job
-    :param end_time: deadline in POSIX seconds: by the wall clock, so that a triggerer's restart does not move it
+    :param poll_interval: seconds between looks at the job, or a timedelta; see `check_poll_interval`
+    :param end_time: deadline in POSIX seconds: by the wall clock, so that a triggerer's restart does not move it; steps
+        of the clock do not move it either, see `Deadline`
     :param cancel_on_kill: stop the job when a user ends or clears the deferred task (Airflow 3.3 and later)
     """
 
@@ -53,7 +74,7 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         gcp_conn_id: str = "google_cloud_default",
         impersonation_chain: str | Sequence[str] | None = None,
         api_endpoint: str | None = None,
-        poll_interval: float = 10.0,
+        poll_interval: float | timedelta = POLL_SECONDS,
         end_time: float | None = None,
         cancel_on_kill: bool = True,
     ) -> None:
@@ -62,8 +83,10 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self.api_endpoint = api_endpoint
-        self.poll_interval = poll_interval
-        self.end_time = end_time
+        self._problems: list[str] = []
+        self._given: dict[str, Any] = {}  # what is not valid, as serialized
+        self.poll_interval: float = self._checked("poll_interval", poll_interval, check_poll_interval, POLL_SECONDS)
+        self.end_time: float | None = self._checked("end_time", end_time, check_end_time, None)
         self.cancel_on_kill = cancel_on_kill
         self._steps = JobSteps()
 
@@ -79,76 +102,153 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "end_time": self.end_time,
                 "cancel_on_kill": self.cancel_on_kill,
+                **self._given,
             },
         )
 
+    def _checked(self, name: str, value: Any, check: Callable[[Any], T], default: T) -> T:
+        """Return what a check makes of an argument, or the default, with the problem noted for the task's log."""
+        try:
+            return check(value)
+        except InvalidJob as error:
+            self._problems += error.problems
+            self._given[name] = value if isinstance(value, str) else names.shown(value)
+            return default
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
-        settled = time.monotonic() + SETTLE_INTERVALS * conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
-        event = {**await self._wait(), "states": self._steps.to_xcom()}
+        settled = time.monotonic() + SETTLE_INTERVALS * _heartbeat_interval()
+        for problem in self._problems:
+            self.log.error("The trigger was given an argument that is not valid, so its default is used: %s", problem)
+        is_of_a_command = runs_in_process()
+        try:
+            event = {**await self._wait(), "states": self._states()}
+        except BaseException:
+            if is_of_a_command and self.cancel_on_kill:
+                taken_over(self.name)
+                self._stop_interrupted()
+            raise
+        taken_over(self.name)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
         yield TriggerEvent(event)
+
+    def _states(self) -> list[list[str]]:
+        """Return the states for the event; none if the API told a time that no clock can show."""
+        try:
+            return self._steps.to_xcom()
+        except (ValueError, OverflowError, OSError) as error:
+            self.log.warning("The states that the job was seen in cannot be told: %s", error)
+            return []
 
     async def on_kill(self) -> None:
         """Stop the job, unless the task still waits for it: Airflow 3.3.2 calls this on reassigned triggers too.
 
-        The stop goes on in its thread where Airflow cuts this method short, after one second.
+        The stop goes on if Airflow cuts this method short, after one second in 3.3.2, and after it has returned: until
+        the job is stopped, or `STOP_SECONDS` are over.
         """
-        if not self.cancel_on_kill:
-            return
-        from airflow_provider_nbjob.triggers.job_watch import in_thread
+        if self.cancel_on_kill:
+            stopping = asyncio.create_task(self._stop())
+            _stopping.add(stopping)
+            stopping.add_done_callback(_stopping.discard)
+            await asyncio.wait({stopping}, timeout=ON_KILL_SECONDS)
 
-        stopping = asyncio.create_task(in_thread(self._stop))
-        _stopping.add(stopping)
-        stopping.add_done_callback(_stopping.discard)
-        await asyncio.shield(stopping)
+    def _stop_interrupted(self) -> None:
+        """Stop the job after Ctrl-C in `airflow dags test`, which runs the trigger in line and calls no `on_kill`.
+
+        In a triggerer the end of a wait says nothing about the task: another triggerer goes on with it.
+        """
+        stop_interrupted(
+            lambda: stop_quietly(self.hook, self.name),
+            self.log,
+            what=f"notebook job {self.name}",
+            command=stop_command(self.name),
+        )
 
     async def _wait(self) -> dict[str, Any]:
         event: dict[str, Any] = {"name": self.name, "job_state": None, "outcome": "finished", "message": ""}
         try:
-            name = await self._find_job()
-            return {**event, "name": name, "job_state": str(await self._ended_state(JobName.parse(name)))}
+            deadline = Deadline(self.end_time)
+            name = await self._find_job(deadline)
+            return {**event, "name": name, "job_state": str(await self._ended_state(JobName.parse(name), deadline))}
         except JobTimeout as error:
             return {**event, "outcome": "timeout", "message": redact(str(error))}
         except JobLost as error:
             return {**event, "outcome": "lost", "message": redact(str(error))}
-        except Exception as error:  # an event lets the operator stop the job; a failed trigger would orphan it
+        except Exception as error:  # a failed trigger would fail the task without a word about the job
             self.log.exception("Waiting for notebook job %s failed", self.name)
+            if not isinstance(error, (JobUnwatched, InvalidJob)):  # bad input names no job
+                error = unwatched(f"Notebook job {self.name}", "the trigger failed", error)
             return {**event, "outcome": "error", "message": redact(str(error))}
 
-    async def _find_job(self) -> str:
+    async def _find_job(self, deadline: Deadline) -> str:
         return self.name
 
-    async def _ended_state(self, job: JobName) -> JobState:
+    @property
+    def _way(self) -> Hashable:
+        """What leads to the API: those who agree in it share their requests."""
+        chain = self.impersonation_chain
+        return (self.gcp_conn_id, chain if isinstance(chain, (str, type(None))) else tuple(chain), self.api_endpoint)
+
+    async def _ended_state(self, job: JobName, deadline: Deadline) -> JobState:
         """Wait for the job, together with all who wait in its location.
 
-        :raises JobTimeout: where it had not ended by `end_time`
+        :raises JobTimeout: if it has not ended by the deadline
         """
         from airflow_provider_nbjob.triggers.job_watch import watch_of  # not while a DAG is parsed
 
-        chain = self.impersonation_chain
-        way = (self.gcp_conn_id, chain if isinstance(chain, (str, type(None))) else tuple(chain), self.api_endpoint)
-        watch = watch_of(way, job.parent, lambda: self.hook)
-        waiting = watch.wait_for(job.job_id, interval=self.poll_interval, log=self.log, steps=self._steps)
+        watch = watch_of(self._way, job.parent, self.hook_maker())
+        waiting = watch.wait_for(
+            job.job_id,
+            interval=self.poll_interval,
+            log=self.log,
+            steps=self._steps,
+            has_deadline=deadline.is_finite,
+        )
         try:
-            return await asyncio.wait_for(waiting, self.end_time and max(0.0, self.end_time - time.time()))
+            return await asyncio.wait_for(waiting, deadline.remaining if deadline.is_finite else None)
         except asyncio.TimeoutError:
             return await self._last_look(watch, job)
 
     async def _last_look(self, watch: JobWatch, job: JobName) -> JobState:
-        """It may have ended since the last sweep."""
-        with suppress(ApiError):
-            if (state := await watch.look(job.job_id)).is_terminal:
-                return state
-            raise JobTimeout(f"Notebook job {job} was {state} at the deadline")
-        raise JobTimeout(f"Notebook job {job} had not been seen to end at the deadline")
+        """Look once more: it may have ended since the last sweep."""
+        try:
+            state = await watch.look(job.job_id, steps=self._steps)
+        except JobLost:
+            raise
+        except Exception as error:  # whatever it is, the deadline is certain
+            raise JobTimeout(f"Notebook job {job} had not been seen to end at the deadline") from error
+        if state.is_terminal:
+            return state
+        raise JobTimeout(f"Notebook job {job} was {state} at the deadline")
 
-    def _stop(self) -> None:
-        if is_awaited(self.task_instance, self.name):
-            self.log.info("Another triggerer waits for notebook job %s now, so it is not stopped", self.name)
-            return
-        self.log.info("The task was ended while it waited, so notebook job %s is stopped", self.name)
-        stop_quietly(self.hook, self.name)
+    async def _stop(self) -> None:
+        """Stop the job; never raises. Each attempt is a thread of its own, and has a new hook."""
+        from airflow_provider_nbjob.triggers.api_calls import in_thread
+
+        end_time, pause = time.monotonic() + STOP_SECONDS, 1.0
+        while True:
+            attempt = asyncio.ensure_future(in_thread(self._try_to_stop, daemon=False))
+            done, _ = await asyncio.wait({attempt}, timeout=STOP_ATTEMPT_SECONDS)
+            if done and (attempt.exception() or attempt.result()):
+                return
+            if time.monotonic() + pause > end_time:
+                self.log.error("Stopping notebook job %s was given up after %.0f s", self.name, STOP_SECONDS)
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, STOP_PAUSE_MAX)
+
+    def _try_to_stop(self) -> bool:
+        """Return whether there is nothing left to try; never raises."""
+        try:
+            if is_awaited(self.task_instance, self.name, self.log):
+                self.log.info("Another triggerer waits for notebook job %s now, so it is not stopped", self.name)
+                return True
+            self.log.info("The task was ended while it waited, so notebook job %s is stopped", self.name)
+            self.hook_maker()().cancel_notebook_execution_job(name=self.name)
+        except Exception as error:
+            self.log.error("Could not stop notebook job %s, which may still run and cost: %s", self.name, error)
+            return isinstance(error, InvalidJob) and not JobName.is_one(self.name)
+        return True
 
 
 class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
@@ -157,16 +257,25 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
     A job that a schedule launched is never stopped from here.
 
     :param name: the schedule's resource name or bare id
-    :param created_after: POSIX seconds; jobs launched earlier do not count
+    :param created_after: POSIX seconds, as for `created_before` and `run_time`; see `ScheduleWindow`
     :param location: region of the schedule
     :param project_id: project of the schedule, default: the connection's
     """
 
     def __init__(
-        self, name: str, created_after: float, location: str, project_id: str | None = None, **kwargs: Any
+        self,
+        name: str,
+        created_after: float,
+        location: str,
+        project_id: str | None = None,
+        created_before: float | None = None,
+        run_time: float | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(name, **{**kwargs, "cancel_on_kill": False})
         self.created_after = created_after
+        self.created_before = created_before
+        self.run_time = run_time
         self.location = location
         self.project_id = project_id
 
@@ -178,21 +287,62 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
             "location": self.location,
             "project_id": self.project_id,
         }
-        return path, {**kwargs, **schedule}
+        # A triggerer of an older version of this provider knows neither of these.
+        window = {"created_before": self.created_before, "run_time": self.run_time}
+        return path, {**kwargs, **schedule, **{name: at for name, at in window.items() if at is not None}}
 
-    async def _find_job(self) -> str:
-        from airflow_provider_nbjob.hooks.looking import looks_at_schedule
-        from airflow_provider_nbjob.triggers.job_watch import in_thread
+    async def _find_job(self, deadline: Deadline) -> str:
+        """Look for the job that the schedule launches; see `outages` for the errors.
 
-        looks = looks_at_schedule(
-            await in_thread(lambda: self.hook),
-            self.name,
+        :raises JobTimeout: if there is none by the deadline
+        :raises JobUnwatched: if the looks are refused for good
+        """
+        from airflow_provider_nbjob.triggers.api_calls import ApiCalls
+        from airflow_provider_nbjob.triggers.job_watch import budget_for
+
+        names.schedule_id(self.name, names.check_location(self.location))
+        calls = ApiCalls(self.hook_maker(), self.location)
+        window = ScheduleWindow(self.created_after, self.created_before, self.run_time)
+        failed_looks = FailedLooks(self.log, f"The job of schedule {self.name}", has_deadline=deadline.is_finite)
+        with ExitStack() as stack:
+            budget = None
+            while True:
+                try:
+                    project, job = await calls(self._look_for_job)
+                except Exception as error:
+                    if final := failed_looks.fail(error):
+                        raise final from error
+                else:
+                    failed_looks.end()
+                    if job:
+                        return str(job.name)
+                    if window.is_over(time.time()):
+                        raise JobTimeout(f"Schedule {self.name} launched no job {window}, and none can come any more")
+                    if budget is None:
+                        budget = budget_for(self._way, project, self.location)
+                        stack.enter_context(budget.joined("schedules"))
+                if deadline.remaining <= 0:
+                    raise JobTimeout(f"Schedule {self.name} had launched no job at the deadline")
+                pause = max(self.poll_interval, budget.seconds_for("schedules", 1) if budget else 0.0)
+                await asyncio.sleep(min(pause, deadline.remaining))
+
+    def _look_for_job(self, hook: NotebookExecutionJobHook) -> tuple[str, Any]:
+        """Return the project, and the job or None."""
+        job = hook.find_scheduled_job(
+            schedule=self.name,
             created_after=self.created_after,
+            created_before=self.created_before,
+            run_time=self.run_time,
             location=self.location,
             project_id=self.project_id,
-            poll_interval=self.poll_interval,
-            end_time=self.end_time,
         )
-        while (look := await in_thread(next, looks)).pause is not None:
-            await asyncio.sleep(look.pause)
-        return str(look.job.name)
+        return hook.get_project_id(self.project_id, self.location), job
+
+
+def _heartbeat_interval() -> float:
+    """Return `[workers] min_heartbeat_interval` in seconds, or Airflow's default if it is no such number."""
+    try:
+        seconds = conf.getfloat("workers", "min_heartbeat_interval", fallback=HEARTBEAT_SECONDS)
+    except Exception:  # Airflow's own components say what is wrong with it
+        return HEARTBEAT_SECONDS
+    return seconds if math.isfinite(seconds) and seconds >= 0 else HEARTBEAT_SECONDS

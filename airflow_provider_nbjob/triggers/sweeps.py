@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from airflow_provider_nbjob.job import JobState
@@ -40,9 +41,18 @@ class ListPage(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Ask for one job. The answer is `Seen`, or `None` where there is no such job."""
+    """Ask for one job. The answer is `Seen`, `None` if there is no such job, or `UNANSWERED`."""
 
     job_id: str
+
+
+class Unanswered(Enum):
+    """No answer, for this job alone: it is read again by the next sweep."""
+
+    UNANSWERED = "unanswered"
+
+
+UNANSWERED = Unanswered.UNANSWERED
 
 
 class Change(NamedTuple):
@@ -54,12 +64,13 @@ class Change(NamedTuple):
 
 
 T = TypeVar("T")
+Answer: TypeAlias = Page | Seen | Unanswered | None
 # Yields requests, is sent their answers, and returns something.
-_Asking: TypeAlias = "Generator[ListPage | Read, Page | Seen | None, T]"
+_Asking: TypeAlias = "Generator[ListPage | Read, Answer, T]"
 
 
-def next_request(sweep: _Asking[None], answer: Page | Seen | None) -> ListPage | Read | None:
-    """Give a sweep its answer, `None` at its beginning; what it asks next, `None` where it is over."""
+def next_request(sweep: _Asking[None], answer: Answer) -> ListPage | Read | None:
+    """Give a sweep its answer, `None` at its beginning; what it asks next, `None` if it is over."""
     try:
         return sweep.send(answer)
     except StopIteration:
@@ -116,7 +127,7 @@ class SweepPlan:
         return bool(self._newcomers)
 
     def last_seen(self, job_id: str) -> Seen | None:
-        """What was seen last of a watched job, `None` before the first."""
+        """Return what was seen last of a watched job, `None` before the first."""
         return self._jobs.get(job_id)
 
     def add(self, job_id: str) -> None:
@@ -216,6 +227,8 @@ class SweepPlan:
         used = 0
         for job_id in job_ids:
             if job_id in self._jobs:  # it may have left meanwhile
+                if job_id in self._newcomers:  # to the end: one that is not answered does not keep others waiting
+                    self._newcomers[job_id] = self._newcomers.pop(job_id)
                 yield from self._read_one(job_id)
                 used += 1
         return used
@@ -226,7 +239,11 @@ class SweepPlan:
         return page
 
     def _read_one(self, job_id: str) -> _Asking[Seen | None]:
-        seen = cast("Seen | None", (yield Read(job_id)))
+        seen = cast("Seen | Unanswered | None", (yield Read(job_id)))
+        if isinstance(seen, Unanswered):
+            if job_id in self._jobs:
+                self._newcomers[job_id] = None
+            return None
         if seen is None:
             self.changes.append(Change(job_id, None, 0.0))
             self.remove(job_id)
@@ -246,8 +263,8 @@ class SweepPlan:
             if seen.job_id not in self._jobs:
                 continue
             known = self._jobs[seen.job_id]
-            if known and seen.update_time < known.update_time:
-                continue  # a listing that lags behind what a read showed
+            if known and seen.update_time < known.update_time and not seen.state.is_terminal:
+                continue  # a listing that lags behind what a read showed; an end is no step back, whatever its time
             self._newcomers.pop(seen.job_id, None)
             self._jobs[seen.job_id] = seen
             if known is None or known.state != seen.state:

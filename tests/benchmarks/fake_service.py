@@ -13,7 +13,9 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 import grpc
 from google.cloud.aiplatform_v1 import types
@@ -44,9 +46,13 @@ KINDS = {
 
 
 class Jobs:
-    """The jobs of one location: those that are waited for, among the many that are not."""
+    """The jobs of one location: those that are waited for, among the many that are not.
 
-    def __init__(self) -> None:
+    :param parent: ``projects/{project}/locations/{location}``, as their names begin
+    """
+
+    def __init__(self, parent: str = PARENT) -> None:
+        self.parent = parent
         # Each is put at the end when it changes; that is the order by update_time.
         self.updated: dict[str, types.NotebookExecutionJob] = {}
         self.ended: dict[str, float] = {}
@@ -57,17 +63,17 @@ class Jobs:
         self.updated = {}
         now = time.time()
         for number in range(FOREIGN):
-            self.put(f"foreign-{number}", has_ended=True, at=now - HOUR - MONTH * (1 - number / FOREIGN))
+            self.put(f"foreign-{number}", SUCCEEDED, at=now - HOUR - MONTH * (1 - number / FOREIGN))
         for number in range(waiting):
-            self.put(f"job-{number}", has_ended=False, at=now - HOUR * (1 - number / waiting))
+            self.put(f"job-{number}", RUNNING, at=now - HOUR * (1 - number / waiting))
         self.ended, self.calls = {}, Counter()
 
-    def put(self, job_id: str, *, has_ended: bool, at: float) -> None:
+    def put(self, job_id: str, state: types.JobState, *, at: float) -> None:
         job = types.NotebookExecutionJob.pb(types.NotebookExecutionJob())
-        job.name = f"{PARENT}/notebookExecutionJobs/{job_id}"
+        job.name = f"{self.parent}/notebookExecutionJobs/{job_id}"
         job.display_name = f"dag.task {job_id}"
         job.gcs_output_uri = "gs://bench/output"
-        job.job_state = SUCCEEDED if has_ended else RUNNING
+        job.job_state = state
         job.update_time.seconds, job.update_time.nanos = int(at), int(at % 1 * 1e9)
         self.updated.pop(job_id, None)
         self.updated[job_id] = job
@@ -76,7 +82,7 @@ class Jobs:
         started = time.monotonic()
         for number in range(count):
             await asyncio.sleep(max(0.0, started + number * seconds / count - time.monotonic()))
-            self.put(f"job-{number}", has_ended=True, at=time.time())
+            self.put(f"job-{number}", SUCCEEDED, at=time.time())
             self.ended[f"job-{number}"] = time.monotonic()
 
     # --- what the API answers ---
@@ -90,7 +96,7 @@ class Jobs:
         if kind == "NotebookExecutionJob":
             return job.SerializeToString()
         other = message.pb(message())
-        other.name = f"{PARENT}/{kind[0].lower()}{kind[1:]}s/{job_id}"
+        other.name = f"{self.parent}/{kind[0].lower()}{kind[1:]}s/{job_id}"
         setattr(other, field, states[job.job_state == SUCCEEDED])
         return other.SerializeToString()
 
@@ -109,48 +115,69 @@ class Jobs:
     async def create(self, request: bytes) -> bytes:
         self.calls["create"] += 1
         asked = types.CreateNotebookExecutionJobRequest.deserialize(request)
-        self.put(asked.notebook_execution_job_id, has_ended=False, at=time.time())
-        name = f"{PARENT}/notebookExecutionJobs/{asked.notebook_execution_job_id}"
+        self.put(asked.notebook_execution_job_id, RUNNING, at=time.time())
+        name = f"{self.parent}/notebookExecutionJobs/{asked.notebook_execution_job_id}"
         return Operation(name=f"{name}/operations/1").SerializeToString()
 
 
 class Handler(grpc.GenericRpcHandler):
     """Finds the answer by the method's name, whichever service it belongs to."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
-
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         method = handler_call_details.method.rpartition("/")[2]
 
-        async def answer(request: bytes, _: grpc.aio.ServicerContext) -> bytes:
-            if method == "ListNotebookExecutionJobs":
-                return await self._jobs.list(request)
-            if method == "CreateNotebookExecutionJob":
-                return await self._jobs.create(request)
-            return await self._jobs.get(method.removeprefix("Get"), request)
+        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            return await self.answer(method, request, context)
 
         return grpc.unary_unary_rpc_method_handler(answer)
+
+    async def answer(self, method: str, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        raise NotImplementedError
+
+
+class OneLocation(Handler):
+    """Answers for the jobs of one location, always at once and without a failure."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    async def answer(self, method: str, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        if method == "ListNotebookExecutionJobs":
+            return await self._jobs.list(request)
+        if method == "CreateNotebookExecutionJob":
+            return await self._jobs.create(request)
+        return await self._jobs.get(method.removeprefix("Get"), request)
+
+
+async def obey(orders: Callable[..., dict[str, Any]], told: dict[str, Any]) -> None:
+    """Say what the other process has to know, then do what it orders, a line of JSON each, until it closes the pipe.
+
+    :param orders: performs an order, and returns the reply
+    """
+    print(json.dumps(told), flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        print(json.dumps(orders(**json.loads(line))), flush=True)
 
 
 async def main() -> None:
     jobs = Jobs()
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Handler(jobs),))
+    server.add_generic_rpc_handlers((OneLocation(jobs),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(json.dumps({"port": port}), flush=True)
     ending: asyncio.Task[None] | None = None
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        order = json.loads(line)
-        reply = {}
-        if order["do"] == "begin":
+
+    def orders(do: str, **order: Any) -> dict[str, Any]:
+        nonlocal ending
+        if do == "begin":
             jobs.begin(order["waiting"])
-        elif order["do"] == "end":
+        elif do == "end":
             ending = asyncio.create_task(jobs.end(order["count"], order["seconds"]))
         else:
-            reply = {"calls": dict(jobs.calls), "ended": jobs.ended, "is_ending": bool(ending and not ending.done())}
-        print(json.dumps(reply), flush=True)
+            return {"calls": dict(jobs.calls), "ended": jobs.ended, "is_ending": bool(ending and not ending.done())}
+        return {}
+
+    await obey(orders, {"port": port})
     await server.stop(None)
 
 

@@ -67,9 +67,9 @@ def job_with_output(hook, emulator: EmulatorProcess, content: str):
 
 def task_of(job):
     """What Airflow's database would hold of the task that ran the job."""
+    from airflow_provider_nbjob.job.record import parse_record
     from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
     from airflow_provider_nbjob.plugins.notebook_jobs.task_data import WAY, TaskData, TaskTry
-    from airflow_provider_nbjob.record import parse_record
 
     now = datetime.now(timezone.utc)
     fields = {**dict.fromkeys(WAY), "location": LOCATION, "gcp_conn_id": "google_cloud_default"}

@@ -31,6 +31,23 @@ TAIL_SECONDS = 45.0  # in which the last ends must be detected
 ENDING_PER_MINUTE_MAX = 600
 
 
+def workload(trigger_id: int, classpath: str, kwargs: dict[str, Any]) -> RunTrigger:
+    """Return what the runner makes a trigger of: one of a task of its own, whose map index is the trigger's id."""
+    task = TaskInstanceDTO(
+        id=uuid4(),
+        dag_version_id=uuid4(),
+        dag_id="bench",
+        task_id="wait",
+        run_id="bench",
+        try_number=1,
+        map_index=trigger_id,
+        pool_slots=1,
+        queue="default",
+        priority_weight=1,
+    )
+    return RunTrigger(id=trigger_id, classpath=classpath, encrypted_kwargs=Trigger.encrypt_kwargs(kwargs), ti=task)
+
+
 class Supervisor(TriggerRunnerSupervisor):
     """Airflow's, with a plan in place of the metadata database."""
 
@@ -41,20 +58,7 @@ class Supervisor(TriggerRunnerSupervisor):
         self.failed: list[Any] = []
 
     def add(self, at: float, trigger_id: int, classpath: str, kwargs: dict[str, Any]) -> None:
-        task = TaskInstanceDTO(
-            id=uuid4(),
-            dag_version_id=uuid4(),
-            dag_id="bench",
-            task_id="wait",
-            run_id="bench",
-            try_number=1,
-            map_index=trigger_id,
-            pool_slots=1,
-            queue="default",
-            priority_weight=1,
-        )
-        encrypted = Trigger.encrypt_kwargs(kwargs)
-        self.plan.append((at, RunTrigger(id=trigger_id, classpath=classpath, encrypted_kwargs=encrypted, ti=task)))
+        self.plan.append((at, workload(trigger_id, classpath, kwargs)))
 
     def run_until(self, end: float) -> None:
         while time.monotonic() < end:
@@ -62,10 +66,14 @@ class Supervisor(TriggerRunnerSupervisor):
 
     def load_triggers(self) -> None:
         while self.plan and self.plan[0][0] <= time.monotonic():
-            _, workload = self.plan.popleft()
-            log_path = str(self.folder / "logs" / f"{workload.id}.log")
-            self.logger_cache[workload.id] = TriggerLoggingFactory(log_path=log_path, ti=workload.ti)
-            self.creating_triggers.append(workload)
+            _, trigger = self.plan.popleft()
+            self.keep_log(trigger)
+            self.creating_triggers.append(trigger)
+
+    def keep_log(self, trigger: RunTrigger) -> None:
+        """Give a trigger a log of its own."""
+        log_path = str(self.folder / "logs" / f"{trigger.id}.log")
+        self.logger_cache[trigger.id] = TriggerLoggingFactory(log_path=log_path, ti=trigger.ti)
 
     def on_trigger_event(self, trigger_id: int, event: Any) -> None:
         if trigger_id == PROBE or "SUCCEEDED" in str(event):
@@ -87,16 +95,24 @@ class Supervisor(TriggerRunnerSupervisor):
 
 
 class Service:
-    """The fake service, in a process of its own."""
+    """The fake service, in a process of its own.
 
-    def __init__(self) -> None:
+    :param module: that is run, and its arguments
+    """
+
+    def __init__(self, *module: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.fake_service"],
+            [sys.executable, "-m", *(module or ("tests.benchmarks.fake_service",))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.address = f"127.0.0.1:{self._answer()['port']}"
+        self.told = self._answer()
+
+    @property
+    def address(self) -> str:
+        """Where it serves gRPC."""
+        return f"127.0.0.1:{self.told['port']}"
 
     def __call__(self, do: str, **order: Any) -> dict[str, Any]:
         print(json.dumps({"do": do, **order}), file=self._process.stdin, flush=True)

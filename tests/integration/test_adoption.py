@@ -19,6 +19,8 @@ from tests.integration.conftest import arguments, make_context
 from tests.integration.test_operators import SLEEPING, active_jobs, run_operator, run_trigger
 from tests.support.patience import wait_until
 
+pytestmark = pytest.mark.test_all
+
 QUICK: dict = {}
 FAILING = {"gcs_notebook_source": f"gs://{BUCKET}/notebooks/failing.ipynb"}
 

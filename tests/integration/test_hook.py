@@ -14,7 +14,8 @@ from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost, Job
 from airflow_provider_nbjob.hooks.clients import notebook_service_client, resolve_endpoint
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import JobName, JobState, state_of
-from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
+from airflow_provider_nbjob.job.spec import NotebookExecutionJobSpec
+from airflow_provider_nbjob.lifecycle.outcome import error_of
 from tests.conftest import BUCKET
 from tests.integration.conftest import LOCATION, api_job
 from tests.support.patience import wait_until
@@ -229,7 +230,7 @@ def test_no_output_where_the_machine_never_started(hook):
     result = hook.get_result(job)
     assert result.output_notebook_uri is None
     assert "<" not in result.status["message"]
-    assert "never have started" in str(result.error())
+    assert "never have started" in str(error_of(result))
 
 
 def test_waiting_has_a_deadline(hook):

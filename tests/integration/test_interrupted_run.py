@@ -16,6 +16,8 @@ import pytest
 from tests.conftest import CHECKOUT
 from tests.support.patience import patient, wait_until
 
+pytestmark = pytest.mark.test_all  # a run of its own for each test
+
 MARK = "NBJOB_TEST_NESTED_RUN"
 # Two modules of it are run: the tests of one stay in one worker.
 TEST = """
@@ -51,8 +53,6 @@ class NestedRun:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Below a shell's background job, as CI may be, SIGINT is ignored from the start.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def wait_until_it_runs(self) -> None:

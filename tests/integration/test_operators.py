@@ -14,14 +14,15 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 from airflow.sdk import DAG
 
+from airflow_provider_nbjob import outages
 from airflow_provider_nbjob.exceptions import (
-    ApiError,
     InvalidJob,
     JobCancelled,
     JobExpired,
     JobFailed,
     JobLost,
     JobTimeout,
+    JobUnwatched,
     NotebookExecutionJobError,
 )
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -144,7 +145,7 @@ def test_a_machine_that_never_starts(service, context):
     operator = CreateNotebookExecutionJobOperator(
         **arguments(notebook_runtime_template_resource_name="fail-provisioning")
     )
-    with pytest.raises(JobFailed, match="No executed notebook in gs://") as error:
+    with pytest.raises(JobFailed, match="No executed notebook was written below gs://") as error:
         operator.execute(context)
     assert "<" not in str(error.value)
 
@@ -153,19 +154,24 @@ def test_a_machine_that_never_starts(service, context):
     "source",
     [
         {"direct_notebook_source": "notebooks/data_quality.ipynb"},
-        {"direct_notebook_source": str(NOTEBOOKS / "data_quality.ipynb")},
-        {"direct_notebook_source": json.loads((NOTEBOOKS / "data_quality.ipynb").read_text())},
-        {"direct_notebook_source": (NOTEBOOKS / "data_quality.ipynb").read_text()},
+        pytest.param({"direct_notebook_source": str(NOTEBOOKS / "data_quality.ipynb")}, marks=pytest.mark.test_all),
+        pytest.param(
+            {"direct_notebook_source": json.loads((NOTEBOOKS / "data_quality.ipynb").read_text())},
+            marks=pytest.mark.test_all,
+        ),
+        pytest.param(
+            {"direct_notebook_source": (NOTEBOOKS / "data_quality.ipynb").read_text()}, marks=pytest.mark.test_all
+        ),
         {"direct_notebook_source": (NOTEBOOKS / "data_quality.ipynb").read_bytes()},
         {"dataform_repository_source": f"projects/emulator-project/locations/{LOCATION}/repositories/data-quality"},
         {"gcs_notebook_source": {"uri": f"gs://{BUCKET}/notebooks/data_quality.ipynb"}},
     ],
     ids=["relative", "absolute", "dict", "text", "bytes", "dataform", "gcs"],
 )
-def test_sources(service, context, source, monkeypatch):
-    with DAG("d") as dag:
-        operator = CreateNotebookExecutionJobOperator(**{**arguments(gcs_notebook_source=None), **source})
-    monkeypatch.setattr(dag, "fileloc", str(CHECKOUT / "example_dags" / "a_dag.py"))
+def test_sources(service, context, source):
+    dag = DAG("d")
+    dag.fileloc = str(CHECKOUT / "example_dags" / "a_dag.py")
+    operator = CreateNotebookExecutionJobOperator(**{**arguments(gcs_notebook_source=None), **source}, dag=dag)
     result = operator.execute(context)
     name = "data_quality.ipynb" if "gcs_notebook_source" in source else "content.ipynb"
     assert result["output_notebook_uri"].endswith(f"/{result['job_id']}/{name}")
@@ -183,6 +189,7 @@ def test_templates_are_rendered_before_the_rules_are_checked(service, context):
         **arguments(
             gcs_notebook_source="gs://{{ bucket }}/notebooks/data_quality.ipynb",
             labels={"day": "{{ ds }}"},
+            default_labels=False,
             job_timeout="{{ 60 * 5 }}s",
             location="{{ region }}",
         )
@@ -190,7 +197,7 @@ def test_templates_are_rendered_before_the_rules_are_checked(service, context):
     operator.render_template_fields({"bucket": BUCKET, "ds": "2026-01-01", "region": LOCATION})
     result = operator.execute(context)
     (job,) = [job for job in service.jobs() if job["name"] == result["name"]]
-    assert (job["labels"], job["executionTimeout"]) == ({"day": "2026-01-01"}, "300s")
+    assert (job["labels"]["day"], job["executionTimeout"]) == ("2026-01-01", "300s")
 
 
 BAD = {
@@ -248,22 +255,19 @@ def test_a_task_that_is_killed_while_it_submits_leaves_no_job(service, context):
     operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
     before = set(active_jobs(service))
 
-    class Killed(BaseException):
-        pass
-
     def kill_after_the_call(create):
         def killed(*args, **kwargs):
-            create(*args, **kwargs)
-            raise Killed
+            name = create(*args, **kwargs)
+            assert set(active_jobs(service)) - before
+            operator.on_kill()  # by the handler of SIGTERM, before the name was returned
+            assert set(active_jobs(service)) == before
+            return name
 
         return killed
 
     operator.hook.create_notebook_execution_job = kill_after_the_call(operator.hook.create_notebook_execution_job)
-    with pytest.raises(Killed):
+    with pytest.raises(TaskDeferred):
         operator.execute(context)
-    assert set(active_jobs(service)) - before
-    operator.on_kill()
-    assert set(active_jobs(service)) == before
 
 
 @pytest.mark.parametrize(("map_index", "end"), [(-1, "t r"), (None, "t r"), (0, "t [0] r"), (7, "t [7] r")])
@@ -291,8 +295,9 @@ def test_an_id_of_ones_own_that_is_taken_is_an_error(service, context):
         **arguments(notebook_execution_job_id=job_id, wait_for_completion=False)
     )
     assert operator.execute(context)["job_id"] == job_id
-    with pytest.raises(ApiError, match="ALREADY_EXISTS"):
-        operator.execute(context)
+    with pytest.raises(InvalidJob, match=f"notebook_execution_job_id: '{job_id}' is taken") as error:
+        operator.execute(make_context(f"run-{uuid.uuid4().hex}"))
+    assert isinstance(error.value, AirflowFailException)
 
 
 def test_not_waiting_returns_at_once(service, context):
@@ -353,7 +358,8 @@ def test_a_deleted_job_is_lost(service, context):
 
 
 @pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_ARGUMENT"])
-def test_a_refused_look_ends_the_wait_and_stops_the_job(service, context, code):
+def test_lasting_refusals_of_looks_end_the_wait_and_leave_the_job(service, context, hook, monkeypatch, code):
+    monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
     operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
@@ -361,18 +367,29 @@ def test_a_refused_look_ends_the_wait_and_stops_the_job(service, context, code):
     event = run_trigger(deferred.value.trigger)
     service.reset()
     assert event["outcome"] == "error"
-    with pytest.raises(NotebookExecutionJobError, match=code):
+    with pytest.raises(JobUnwatched, match=code):
         operator.execute_complete(context, event)
-    assert deferred.value.trigger.name not in active_jobs(service)
+    assert deferred.value.trigger.name in active_jobs(service)
+    hook.cancel_notebook_execution_job(name=deferred.value.trigger.name)
 
 
 @pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_ARGUMENT"])
-def test_a_refused_look_of_a_worker_stops_the_job_too(service, context, code):
-    service.fault("GetNotebookExecutionJob", code, times=1)
+def test_lasting_refusals_of_a_worker_s_looks_leave_the_job_too(service, context, hook, monkeypatch, code):
+    monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
+    service.fault("GetNotebookExecutionJob", code)
     before = set(active_jobs(service))
-    with pytest.raises(NotebookExecutionJobError, match=code):
+    with pytest.raises(JobUnwatched, match=code):
         CreateNotebookExecutionJobOperator(**arguments(**SLEEPING)).execute(context)
-    assert set(active_jobs(service)) <= before
+    service.reset()
+    (left,) = set(active_jobs(service)) - before
+    hook.cancel_notebook_execution_job(name=left)
+
+
+@pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_ARGUMENT"])
+def test_one_refused_look_of_a_worker_ends_nothing(service, context, code):
+    service.fault("GetNotebookExecutionJob", code, times=1)
+    result = CreateNotebookExecutionJobOperator(**arguments()).execute(context)
+    assert result["job_state"] == "JOB_STATE_SUCCEEDED"
 
 
 @pytest.mark.parametrize("event", [None, {}, {"outcome": "finished"}])
@@ -430,11 +447,10 @@ def test_get_list_and_delete(service, context):
     assert [job["name"] for job in listed] == [name]
     delete = DeleteNotebookExecutionJobOperator(task_id="delete", notebook_execution_job=name)
     delete.execute(context)
+    delete.execute(context)
+    strict = DeleteNotebookExecutionJobOperator(task_id="d", notebook_execution_job=name, ignore_if_missing=False)
     with pytest.raises(JobLost):
-        delete.execute(context)
-    DeleteNotebookExecutionJobOperator(task_id="delete", notebook_execution_job=name, ignore_if_missing=True).execute(
-        context
-    )
+        strict.execute(context)
     with pytest.raises(InvalidJob, match="location: required"):
         ListNotebookExecutionJobsOperator(task_id="list").execute(context)
 
@@ -483,7 +499,7 @@ def test_the_sensors_timeout_leaves_the_job_alone(hook, service, context, deferr
     hook.cancel_notebook_execution_job(name=name)
 
 
-def test_bad_weather_is_no_failed_poke(hook, service, context, monkeypatch):
+def test_an_outage_is_no_failed_poke(hook, service, context, monkeypatch):
     monkeypatch.setattr("airflow_provider_nbjob.hooks.requests.RETRY_TOTAL", 0.5)
     name = submit(hook)
     service.fault("GetNotebookExecutionJob", "UNAVAILABLE")
@@ -494,12 +510,11 @@ def test_bad_weather_is_no_failed_poke(hook, service, context, monkeypatch):
 def test_the_sensor_waits_for_what_a_schedule_launches(hook, context, deferrable):
     schedule = f"projects/emulator-project/locations/{LOCATION}/schedules/{uuid.uuid4().int % 10**12}"
     earlier = hook.get_notebook_execution_job(name=submit(hook, schedule_resource_name=schedule))
-    context["dag_run"].data_interval_start = None
-    context["dag_run"].start_date = earlier.create_time + timedelta(microseconds=1)
-    waiting = sensor(schedule=schedule.rpartition("/")[2], location=LOCATION, deferrable=deferrable)
-    assert not waiting.poke(context).is_done  # the job is older than the run
+    after = earlier.create_time + timedelta(microseconds=1)
+    waiting = {"schedule": schedule.rpartition("/")[2], "location": LOCATION, "created_after": after}
+    assert not sensor(**waiting).poke(context).is_done  # the job is older
     name = submit(hook, schedule_resource_name=schedule)
-    assert run_operator(waiting, context)["name"] == name
+    assert run_operator(sensor(**waiting, deferrable=deferrable), context)["name"] == name
 
 
 def test_a_schedule_that_launches_nothing_times_out(service):
@@ -522,11 +537,12 @@ def test_the_sensor_says_what_it_needs(changes, rule):
         sensor(**changes)
 
 
-def test_a_missing_connection_is_an_event_and_no_orphan(service, monkeypatch):
-    trigger = NotebookExecutionJobTrigger("projects/p/locations/us-central1/notebookExecutionJobs/j", "no-such-conn")
-    event = run_trigger(trigger)
-    assert event["outcome"] == "error"
-    assert "no-such-conn" in event["message"]
+def test_a_missing_connection_is_an_outage_until_the_deadline(service, capsys):
+    """Airflow says the same of one that is not defined and of a secrets backend that is down."""
+    name = "projects/p/locations/us-central1/notebookExecutionJobs/j"
+    event = run_trigger(NotebookExecutionJobTrigger(name, "no-such-conn", end_time=time.time() + 0.5))
+    assert event["outcome"] == "timeout"
+    assert "no connection 'no-such-conn'" in capsys.readouterr().out
 
 
 def test_the_states_that_the_emulator_gave_are_the_jobs(hook, service, tmp_path):

@@ -149,11 +149,10 @@ def test_a_script_beside_the_dag_gets_parameters(service, context, tmp_path):
     (tmp_path / "notebooks").mkdir()
     script = '# %% tags=["parameters"]\nx = 1\n# %% tags=["result"]\nx * 2\n'
     (tmp_path / "notebooks" / "train.py").write_text(script)
-    with DAG(dag_id="d") as dag:
-        operator = CreateNotebookExecutionJobOperator(
-            **arguments(gcs_notebook_source=None, direct_notebook_source="notebooks/train.py", parameters={"x": 21})
-        )
+    dag = DAG(dag_id="d")
     dag.fileloc = str(tmp_path / "dag.py")
+    source = {"gcs_notebook_source": None, "direct_notebook_source": "notebooks/train.py"}
+    operator = CreateNotebookExecutionJobOperator(**arguments(**source, parameters={"x": 21}), dag=dag)
     assert operator.execute(context)["results"] == {"result": 42}
 
 
@@ -177,6 +176,7 @@ def test_a_source_beside_the_dag_is_that_of_the_bundle_version(service, context,
         assert bag.dags["d"].task_dict["run_notebook"].execute(context)["results"] == {"result": int(version)}
 
 
+@pytest.mark.test_all
 @pytest.mark.parametrize("name", ["bash_language", "colab", "injected", "tagged", "untagged", "without_ids"])
 def test_notebooks_as_the_public_writes_them_run_unchanged(service, context, capsys, name):
     values = {"day": "2024-05-06", "region": "apac", "limit": 3, "alpha": 0.5, "epochs": 2}
@@ -290,7 +290,7 @@ def test_without_results_the_notebook_of_a_success_is_not_read(service, hook, co
     name = operator.execute(context)["name"]
     done = hook.get_result(hook.wait_for_notebook_execution_job(name=name, poll_interval=0.2))
     hook.upload_notebook(b"no notebook any more", done.output_notebook_uri)
-    for collect, is_read in ((False, False), (True, True)):
+    for collect, is_read in ((False, False), (None, True)):
         sensor = NotebookExecutionJobSensor(
             task_id="wait", notebook_execution_job=name, collect_results=collect, poke_interval=1
         )
@@ -395,7 +395,7 @@ def test_a_retry_runs_a_success_again_only_where_its_cell_failed_the_task(servic
 
 def test_a_machine_that_never_started_has_no_cell(service, context):
     operator = direct(*FAILING, notebook_runtime_template_resource_name="fail-provisioning")
-    with pytest.raises(JobFailed, match="No executed notebook in gs://") as error:
+    with pytest.raises(JobFailed, match="No executed notebook was written below gs://") as error:
         operator.execute(context)
     assert error.value.cell is None
     assert "console.cloud.google.com/logs" in str(error.value)

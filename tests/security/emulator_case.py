@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from google.cloud.aiplatform_v1.types import NotebookExecutionJob
 
 from airflow_provider_nbjob.emulator.server import Emulator
+from airflow_provider_nbjob.emulator.store import Operation, Store
 from tests.support.patience import patient
 
 PARENT = "projects/emulator-project/locations/us-central1"
@@ -27,6 +29,13 @@ def rest_job(**changes: Any) -> dict[str, Any]:
         "serviceAccount": "sa@emulator-project.iam.gserviceaccount.com",
         **changes,
     }
+
+
+def keep(store: Store, name: str, **fields: Any) -> None:
+    """Put a job into a store."""
+    job = NotebookExecutionJob.pb(NotebookExecutionJob(name=name, **fields))
+    operation = Operation(f"{name}/operations/1", name, "create", 0.0, None, uid=name, version="v1")
+    assert store.insert(job, operation)
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,10 @@ from sqlalchemy import Engine, create_engine, delete, insert, text
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-from airflow_provider_nbjob.plugins.notebook_jobs import URL_PREFIX, access, task_page
+from airflow_provider_nbjob.lifecycle.tries import Tries
+from airflow_provider_nbjob.plugins.notebook_jobs import access, task_page
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
-from airflow_provider_nbjob.tries import Tries
+from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 from tests.metadata import HISTORY, START, TI, XCOM, Rows
 from tests.support.fake_google import OUTPUT, PARENT
 from tests.support.fake_service import FakeService, FakeWait

@@ -11,7 +11,7 @@ import pytest
 from google.cloud.dataform_v1 import types as dataform
 from google.cloud.dataform_v1.services.dataform.pagers import QueryRepositoryDirectoryContentsPager
 
-from airflow_provider_nbjob.exceptions import InvalidJob, NotebookExecutionJobError, NotebookUnreadable
+from airflow_provider_nbjob.exceptions import InvalidJob, NotebookExecutionJobError
 from airflow_provider_nbjob.hooks import notebook_files
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.notebook import source
@@ -106,14 +106,6 @@ def test_an_encoding_that_is_a_lie_is_no_error_of_ours(google, hook, reader, enc
     is_packed = content.startswith(b"\x1f\x8b")
     expected = gzip.decompress(content) if is_packed and encoding else content
     assert READERS[reader](hook) == expected
-
-
-def test_a_read_for_somebody_who_does_not_wait_ends(google, hook, monkeypatch):
-    google.storage.put(URI, b"{}")
-    monkeypatch.setattr(notebook_files, "ONCE_SECONDS", -1.0)
-    with pytest.raises(NotebookUnreadable, match="takes too long"):
-        hook.read_stored_notebook(hook.stat_notebook(URI))
-    assert hook.read_output_notebook(URI) == b"{}"
 
 
 def test_the_limits_that_users_have_let_notebooks_through(hook, google, monkeypatch):

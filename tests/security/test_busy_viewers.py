@@ -10,6 +10,8 @@ import pytest
 from tests.security.plugin_support import DAG, QUERY, cell, notebook, record_of
 from tests.support.patience import patient, wait_until
 
+pytestmark = pytest.mark.test_all
+
 REFUSED = "Too many requests wait"
 READS = ("TASK_INSTANCE", "XCOM", "TASK_LOGS")
 

@@ -13,7 +13,6 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError, Transp
 from airflow_provider_nbjob.exceptions import ApiError, CredentialsUnavailable, NotebookExecutionJobError
 from airflow_provider_nbjob.hooks import notebook_files, requests
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-from airflow_provider_nbjob.weather import Weather
 from tests.support.fake_google import FakeGoogle
 
 NAME = "projects/p/locations/us-central1/notebookExecutionJobs/j"
@@ -99,8 +98,6 @@ def test_credentials_that_cannot_be_used_are_told_at_once(error):
         perform(attempts)
     assert attempts.count == 1
     assert not told.value.is_transient
-    with pytest.raises(CredentialsUnavailable), Weather(SimpleNamespace(warning=print)):
-        raise told.value
 
 
 @pytest.mark.parametrize("error", OUTAGES, ids=str)

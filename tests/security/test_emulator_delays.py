@@ -15,18 +15,20 @@ import grpc
 import httpx
 import pytest
 from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, ResourceExhausted
-from google.cloud.aiplatform_v1.types import NotebookExecutionJob
 
 from airflow_provider_nbjob.emulator import methods, rest_api, store
+from airflow_provider_nbjob.emulator.json_requests import PARTS_MAX
 from airflow_provider_nbjob.emulator.listing import parse_filter
 from airflow_provider_nbjob.emulator.patterns import PATTERN_MAX, compile_pattern
-from airflow_provider_nbjob.emulator.rest_api import BODY_MAX, JSON_PARTS_MAX
+from airflow_provider_nbjob.emulator.rest_api import BODY_MAX
 from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.emulator.store import Store
 from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
 from tests.conftest import EmulatorProcess
-from tests.security.emulator_case import BUCKET, JOBS, PARENT, create_job, emulator, http, rest_job
+from tests.security.emulator_case import BUCKET, JOBS, PARENT, create_job, emulator, http, keep, rest_job
 from tests.support.patience import patient, wait_until
+
+pytestmark = pytest.mark.test_all
 
 __all__ = ["emulator", "http"]
 
@@ -74,7 +76,7 @@ def test_a_list_that_takes_long_ends_and_holds_nobody_up(tmp_path: Path, monkeyp
     kept = Store(tmp_path / "jobs.sqlite")
     for number in range(3000):
         name = f"{PARENT}/notebookExecutionJobs/j{number}"
-        kept.insert(NotebookExecutionJob.pb(NotebookExecutionJob(name=name, display_name="a" * 128)))
+        keep(kept, name, display_name="a" * 128)
     monkeypatch.setattr(store, "LIST_SECONDS", 0.05)
     with pytest.raises(ResourceExhausted):
         kept.page(PARENT, parse_filter('displayName=~"(a{100}){10}"'), [("create_time", True)], None, 100)
@@ -94,7 +96,7 @@ def test_a_list_that_takes_long_ends_and_holds_nobody_up(tmp_path: Path, monkeyp
         '{"displayName": ' + "9" * 5000 + "}",
         '{"executionTimeout": 1e999}',
         '{"executionTimeout": "99999999999999s"}',
-        "[" + "[]," * JSON_PARTS_MAX + "[]]",
+        "[" + "[]," * PARTS_MAX + "[]]",
         '{"displayName": "\\ud800"}',
         '{"labels": {"a": "b", "a": {"c": []}}}',
         "NaN",
@@ -235,6 +237,7 @@ def answers_in_time(emulator: Emulator, client: httpx.Client, operation: str) ->
         assert time.monotonic() - started < patient(DELAY), "gRPC"
 
 
+@pytest.mark.test_all
 def test_no_kind_of_greedy_client_delays_another(emulator: Emulator, http: httpx.Client) -> None:
     operation = create_job(http, "greedy")
     head = f"POST /{emulator.token}/{JOBS} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
@@ -295,6 +298,7 @@ def test_no_kind_of_greedy_client_delays_another(emulator: Emulator, http: httpx
         answers_in_time(emulator, http, operation)
 
 
+@pytest.mark.test_all
 def test_so_many_wait_and_the_rest_are_answered_as_it_stands(
     emulator: Emulator, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,24 +20,27 @@ from airflow_provider_nbjob.emulator.__main__ import secret, token, upload, vari
 from airflow_provider_nbjob.emulator.dataform import Repository
 from airflow_provider_nbjob.emulator.faults import RPCS, Fault
 from airflow_provider_nbjob.emulator.guard import is_allowed_host
+from airflow_provider_nbjob.emulator.json_requests import DEPTH_MAX, load_json
 from airflow_provider_nbjob.emulator.listing import (
     page_token,
     parse_filter,
+    parse_operation_filter,
+    parse_operation_page_size,
     parse_order,
     parse_page_size,
     parse_page_token,
 )
 from airflow_provider_nbjob.emulator.methods import Method
 from airflow_provider_nbjob.emulator.patterns import compile_pattern
-from airflow_provider_nbjob.emulator.rest_api import _load_json, _parse
+from airflow_provider_nbjob.emulator.rest_api import _parse
 from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
 from airflow_provider_nbjob.emulator.store import Store
 from airflow_provider_nbjob.emulator.validation import check_job
 from airflow_provider_nbjob.job import JobName
-from tests.security.emulator_case import PARENT, rest_job
+from tests.security.emulator_case import PARENT, keep, rest_job
 
-bounded = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+bounded = settings(deadline=None, suppress_health_check=list(HealthCheck))
 anything = st.text(st.characters(), max_size=60)  # surrogates and NUL included
 as_sent = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)  # what protobuf can carry
 json_values = st.recursive(
@@ -52,10 +55,7 @@ ORDER = [("create_time", True)]
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with a job, for SQLite refuses values that a parser took."""
     made = Store(tmp_path_factory.mktemp("store") / "jobs.sqlite")
-    name = f"{PARENT}/notebookExecutionJobs/j"
-    made.insert(
-        NotebookExecutionJob.pb(NotebookExecutionJob(name=name, display_name="a job", schedule_resource_name="s"))
-    )
+    keep(made, f"{PARENT}/notebookExecutionJobs/j", display_name="a job", schedule_resource_name="s")
     return made
 
 
@@ -70,7 +70,7 @@ class NoEngine:
 
     cleanup_delay = 0.0
 
-    def submit(self, name: str) -> None:
+    def submit(self, uid: str) -> None:
         pass
 
 
@@ -93,6 +93,24 @@ def test_a_filter(kept: Store, text: str) -> None:
         return
     if text.isprintable():  # the API's texts are UTF-8
         assert len(kept.page(PARENT, found, ORDER, None, 10)[0]) <= 1
+
+
+@bounded
+@given(
+    text=anything
+    | st.lists(
+        st.builds(
+            "{}{}{}".format, st.sampled_from(["done", "name", "x"]), st.sampled_from(["=", "!=", ":", "=~"]), anything
+        )
+    ).map(" AND ".join)
+)
+def test_a_filter_of_operations(kept: Store, text: str) -> None:
+    try:
+        found = parse_operation_filter(text)
+    except InvalidArgument:
+        return
+    if text.isprintable():
+        assert len(kept.operations(PARENT, None, found, None, 10)[0]) <= 1
 
 
 @bounded
@@ -119,6 +137,8 @@ def test_an_order(kept: Store, text: str) -> None:
 def test_a_page_size(size: int) -> None:
     with suppress(InvalidArgument):
         assert 1 <= parse_page_size(size) <= 100
+    with suppress(InvalidArgument):
+        assert 1 <= parse_operation_page_size(size) <= 100
 
 
 forged = st.builds(lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).decode(), json_values)
@@ -150,9 +170,10 @@ requests = st.sampled_from(
 @bounded
 @given(method=requests, name=names | as_sent)
 def test_a_name(kept: Store, method: str, name: str) -> None:
-    request = type("Request", (), {"name": name, "view": 0})()
+    request = type("Request", (), {"name": name, "view": 0, "filter": "?", "page_size": 0, "page_token": ""})()
+    version = [] if method in ("get", "cancel_operation", "delete_operation") else ["v1"]
     with pytest.raises((NotFound, InvalidArgument)):
-        getattr(NotebookService(kept, NoEngine()), method)(request)  # type: ignore[arg-type]
+        getattr(NotebookService(kept, NoEngine()), method)(request, *version)  # type: ignore[arg-type]
 
 
 @bounded
@@ -169,7 +190,7 @@ def test_a_job_that_is_taken_has_a_name_that_can_be_read(
         parent=f"projects/{project}/locations/{location}", notebook_execution_job=job, notebook_execution_job_id=job_id
     )
     with suppress(InvalidArgument, AlreadyExists):
-        operation = NotebookService(names_of, NoEngine()).create(request)  # type: ignore[arg-type]
+        operation = NotebookService(names_of, NoEngine()).create(request, "v1")  # type: ignore[arg-type]
         assert JobName.parse(operation.name.partition("/operations/")[0]).location == location
 
 
@@ -198,8 +219,21 @@ def test_a_secret_version(name: str) -> None:
 @bounded
 @given(body=st.binary(max_size=60) | st.builds(lambda value: json.dumps(value).encode(), json_values))
 def test_a_body(body: bytes) -> None:
-    with suppress(ValueError):
-        _load_json(body)
+    with suppress(InvalidArgument):
+        assert load_json(body) is not body
+
+
+@pytest.mark.parametrize("depth", [1, DEPTH_MAX - 1, DEPTH_MAX, DEPTH_MAX + 1, 900, 10**5])
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_a_body_is_so_deep_at_most(begin: str, end: str, depth: int) -> None:
+    repeats = depth // begin.count("[") // begin.count("{") if "[{" in begin else depth
+    body = (begin * repeats + "1" + end * repeats).encode()
+    levels = repeats * (2 if "[{" in begin else 1)
+    if levels < DEPTH_MAX:
+        assert load_json(body)
+    elif levels > DEPTH_MAX:
+        with pytest.raises(InvalidArgument, match=r"Message too deep|It has more than"):
+            load_json(body)
 
 
 fields = {
@@ -221,9 +255,9 @@ fields = {
 @bounded
 @given(
     job=st.fixed_dictionaries({}, optional=fields),
-    query=st.dictionaries(st.sampled_from(["view", "pageSize", "filter", "parent"]) | anything, anything),
+    query=st.lists(st.tuples(st.sampled_from(["notebookExecutionJobId", "parent", "alt"]) | anything, anything)),
 )
-def test_a_job(job: dict[str, Any], query: dict[str, str]) -> None:
+def test_a_job(job: dict[str, Any], query: list[tuple[str, str]]) -> None:
     method = Method(CreateNotebookExecutionJobRequest.meta.pb, lambda _: None)  # type: ignore[arg-type, return-value]
     try:
         message: Any = _parse(method, "CreateNotebookExecutionJob", {"parent": PARENT}, query, json.dumps(job).encode())

@@ -7,6 +7,8 @@ import pytest
 from tests.security.plugin_support import DAG, TASK, cell, notebook, printed, record_of
 from tests.support.fake_google import PARENT
 
+pytestmark = pytest.mark.test_all
+
 SECRET = "the-numbers-of-somebody-else"
 PRIVATE = notebook(cell("report()", printed(SECRET)), parameters={"of": SECRET})
 
@@ -103,6 +105,25 @@ def test_a_job_by_the_id_that_the_task_was_given_is_shown(site):
     site.job(site.name("my-job"), notebook=notebook(cell("mine()")))
     site.task(record_of(site.name("my-job")), fields={"notebook_execution_job_id": "my-job"})
     assert "mine" in site.shown("notebook")
+
+
+@pytest.mark.parametrize("job_id", ["my-job", "my-job-2", "my-job-xabcdef", "my-job-2-xabcdef"])
+def test_a_job_of_a_later_try_by_that_id_is_shown(site, job_id):
+    site.job(site.name(job_id), notebook=notebook(cell("mine()")))
+    record = record_of(site.name(job_id), try_number=2)
+    site.task(record, try_number=2, fields={"notebook_execution_job_id": "my-job"})
+    assert "mine" in site.shown("notebook")
+
+
+@pytest.mark.parametrize("job_id", ["my-job-3", "my-job-2-2", "my-job-evil", "my-jobs", "my-job-xABCDEF", "my-job-x"])
+def test_a_job_that_only_looks_like_a_later_try_is_not_shown(site, job_id):
+    if job_id == job_id.lower():  # the API has no other ids
+        site.job(site.name(job_id), notebook=PRIVATE)
+    record = record_of(site.name("my-job").replace("my-job", job_id), try_number=2)
+    site.task(record, try_number=2, fields={"notebook_execution_job_id": "my-job"})
+    assert SECRET not in site.shown()
+    answer = site.get(f"notebook?dag_id={DAG}&run_id=run_1&task_id={TASK}&try_number=2")
+    assert SECRET not in answer.text
 
 
 def test_a_job_whose_id_the_api_minted_is_known_by_its_display_name(site):

@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_nbjob.rendering.markdown import markdown_to_html
@@ -16,7 +16,7 @@ from airflow_provider_nbjob.rendering.sanitizing import sanitized
 
 VOID = {"br", "col", "hr", "img", "wbr"}
 DEPTH_MAX = 120  # of elements in each other, with those that a parser adds
-NUMBER = 40_000
+NUMBER = 20_000
 
 DEEP = {
     "div": "<div>" * NUMBER,
@@ -100,7 +100,6 @@ TAGS = ["div", "p", "b", "a", "table", "tr", "td", "li", "ul", "script", "title"
         st.sampled_from([f"<{t}>" for t in TAGS] + [f"</{t}>" for t in TAGS] + ["x", "<!--", "-->", "<p a='", "'>"])
     )
 )
-@settings(max_examples=200)
 def test_what_is_written_anew_is_harmless_and_flat(pieces):
     html = sanitized("<i>" * 1001 + "".join(pieces))
     assert not re.search("<(?:script|title|svg|select|style)", html)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_nbjob import record as record_module
-from airflow_provider_nbjob.record import JobSteps
+from airflow_provider_nbjob.job import record as record_module
+from airflow_provider_nbjob.job.record import JobSteps
 from tests.metadata import ended
 from tests.security.plugin_support import record_of
 from tests.support.fake_google import PARENT
+
+pytestmark = pytest.mark.test_all
 
 NAME = f"{PARENT}/notebookExecutionJobs/nbjob-3f9c0d5be1a2-4c77a0b1-1"
 KEYS = [*record_of(NAME), *ended("JOB_STATE_FAILED"), "location", "impersonation_chain", "gcs_output_uri"]
@@ -72,6 +74,7 @@ def test_junk_in_place_of_a_record_breaks_no_page(site, junk):
     assert_served(site, JUNK[junk])
 
 
+@pytest.mark.test_all
 @pytest.mark.parametrize("key", sorted(set(KEYS)))
 def test_junk_at_a_key_breaks_no_page(site, key):
     from sqlalchemy import text
@@ -111,19 +114,17 @@ SOME_RECORD = st.fixed_dictionaries({"name": st.just(NAME) | ANY_JSON}, optional
 
 
 @given(ANY_JSON | SOME_RECORD)
-@settings(max_examples=200)
 def test_a_record_is_read_or_is_none_and_nothing_is_raised(value):
     read = record_module.parse_record(value)
     if read is not None:
         assert str(read.name).startswith("projects/")
-        for text in (read.message, read.error, read.output_notebook_uri):
+        for text in (read.message, read.error, read.output_notebook_uri, read.output_error):
             text.encode()
             assert len(text) < 5000
     record_module.read_record(json.dumps(value))
 
 
 @given(ANY_JSON | st.lists(st.lists(st.sampled_from(["JOB_STATE_RUNNING", "2026-01-01T00:00:00+00:00"]) | ANY_JSON)))
-@settings(max_examples=200)
 def test_steps_are_read_or_are_none(value):
     for state, since in JobSteps.from_xcom(value).seen:
         assert str(state).startswith("JOB_STATE_")

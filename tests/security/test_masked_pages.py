@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.security.plugin_support import QUERY, cell, notebook, printed, record_of
 
+pytestmark = pytest.mark.test_all
+
 SECRET = "hunter2-hunter2"
 INJECTED = ("injected-parameters",)
 

@@ -11,6 +11,8 @@ import pytest
 from tests.security.plugin_support import QUERY, cell, notebook, printed, record_of
 from tests.support.fake_google import OUTPUT
 
+pytestmark = pytest.mark.test_all
+
 MIB = 2**20
 SMALL = json.dumps(notebook(cell("1", printed("kept")))).encode()
 HUGE = json.dumps(notebook(cell("1", printed("kept")))).encode() + b" " * (300 * MIB)

@@ -11,6 +11,8 @@ from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
 from tests.security.plugin_support import QUERY, cell, notebook, printed, record_of
 from tests.support.fake_google import OUTPUT
 
+pytestmark = pytest.mark.test_all
+
 
 @pytest.mark.parametrize(
     "other",

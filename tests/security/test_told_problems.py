@@ -74,3 +74,14 @@ def test_an_error_that_no_route_foresaw_is_told_by_none_of_its_words(site, monke
     assert answer.status_code == 500
     assert PATH not in answer.text
     assert PATH in caplog.text
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_why_a_task_did_not_read_its_notebook_is_told_as_text(site, is_gone):
+    name = site.name() if is_gone else site.job(notebook=notebook(cell()))
+    why = "Could not read gs://bucket/n.ipynb: <img src=x onerror=alert(1)>"
+    site.task(record_of(name, job_state="JOB_STATE_SUCCEEDED", output_error=why))
+    answer = site.get(f"task?{QUERY}").text
+    if not is_gone:
+        assert "Could not read gs://bucket/n.ipynb" in answer
+    assert "<img src=x" not in answer

@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from google.api_core.exceptions import Forbidden, InvalidArgument, PermissionDenied
 
+from airflow_provider_nbjob import outages
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobFailed, NotebookExecutionJobError
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.masking import mask_parameters
@@ -134,6 +135,7 @@ def test_an_event_of_the_trigger_shows_no_secret(monkeypatch, secret, error):
     google = FakeWait(monkeypatch)
     google.service.put("RUNNING")
     google.service.fail("get", type(error)(error.message.format(secret)))
+    monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
     event = event_of(NotebookExecutionJobTrigger(JOB, poll_interval=0.01))
     assert event["outcome"] == "error"
     assert has_none(event)

@@ -9,9 +9,10 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from importlib import import_module
 from itertools import repeat
 from types import SimpleNamespace
@@ -20,8 +21,9 @@ from typing import Any, TypeVar
 import pytest
 from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-from google.api_core.exceptions import NotFound
+from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud.aiplatform_v1.types import JobState, ListNotebookExecutionJobsResponse, NotebookExecutionJob
+from google.longrunning.operations_pb2 import Operation
 
 from airflow_provider_nbjob.hooks import requests
 from airflow_provider_nbjob.triggers import job_watch
@@ -38,13 +40,20 @@ class FakeService:
     """The jobs of a location; `NotebookServiceClient` as far as it is used to wait for a job and to stop it.
 
     :param jobs: by name; those that are still to change are followed by what they change to
-    :param calls: how often each method was called: get, list, operations, cancel, delete
+    :param calls: how often each method was called: create, get, list, operations, cancel, delete, operation
     :param before: called with the method's name before it is performed, in the thread of the request
+    :param course: the states that a job goes through which is created, as `put` takes them
+    :param submitted: names of the jobs that were created
+    :param deletion: the operation that a delete returns; None returns none
     """
 
     jobs: dict[str, list[NotebookExecutionJob]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     before: Callable[[str], None] = lambda _: None
+    course: tuple[str, ...] = ("RUNNING", "SUCCEEDED")
+    submitted: list[str] = field(default_factory=list)
+    deletion: Operation | None = None
+    _lost: dict[str, Iterator[Exception]] = field(default_factory=dict)
     _failures: dict[str, Iterator[Exception]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,11 +65,8 @@ class FakeService:
         :param states: as `ended_job` takes them; each read of the job shows the next one, and all later ones the last
         :param changes: further fields of the job
         """
-        times = [{"update_time": MOMENT + timedelta(seconds=number)} for number in range(len(states))]
         with self._lock:
-            self.jobs[name] = [
-                ended_job(state, **{"name": name, **at, **changes}) for state, at in zip(states, times, strict=True)
-            ]
+            self._put(states, name, **changes)
         return name
 
     def delete(self, name: str = JOB) -> None:
@@ -72,11 +78,33 @@ class FakeService:
         """Have the next `times` calls of a method fail; default: all of them."""
         self._failures[method] = repeat(error) if times is None else repeat(error, times)
 
+    def lose(self, method: str, error: Exception, *, times: int | None = None) -> None:
+        """Have the next `times` calls of a method be performed, and then fail; default: all of them."""
+        self._lost[method] = repeat(error) if times is None else repeat(error, times)
+
     def has_been_told_to_stop(self) -> bool:
         """Return whether anybody asked for the end of a job."""
         return any(self.calls[method] for method in ("operations", "cancel", "delete"))
 
     # --- what the client has ---
+
+    def create_notebook_execution_job(self, request: Any, **_: Any) -> SimpleNamespace:
+        with self._call("create"):
+            job_id = request.notebook_execution_job_id or str(len(self.submitted) + 1)
+            name = f"{request.parent}/notebookExecutionJobs/{job_id}"
+            if name in self.jobs:
+                raise AlreadyExists(f"{name} exists")
+            self.submitted.append(name)
+            sent = request.notebook_execution_job
+            fields = ("display_name", "gcs_output_uri", "service_account", "execution_user", "labels")
+            changes = {field: getattr(sent, field) for field in fields if getattr(sent, field)}
+            self._put(self.course, name, create_time=datetime.now(timezone.utc), **changes)
+        return SimpleNamespace(operation=Operation(name=f"{name}/operations/1"))
+
+    def get_operation(self, request: Any, **_: Any) -> Operation:
+        with self._call("operation"):
+            assert self.deletion is not None
+            return self.deletion
 
     def get_notebook_execution_job(self, request: Any, **_: Any) -> NotebookExecutionJob:
         with self._call("get"):
@@ -89,9 +117,10 @@ class FakeService:
             key = request.order_by.removesuffix(" desc")
             shown = [course[0] for course in self.jobs.values()]
             if request.filter:
-                wanted = request.filter.removeprefix('schedule="').removesuffix('"')
-                shown = [job for job in shown if job.schedule_resource_name.rpartition("/")[2] == wanted]
-            shown.sort(key=lambda job: getattr(job, key), reverse=True)
+                key_of = {"schedule": lambda job: job.schedule_resource_name.rpartition("/")[2]}
+                field_name, _, wanted = request.filter.partition("=")
+                shown = [job for job in shown if f'"{key_of.get(field_name, _display_name)(job)}"' == wanted]
+            shown.sort(key=lambda job: getattr(job, key or "create_time"), reverse=True)
             return SimpleNamespace(pages=iter([ListNotebookExecutionJobsResponse(notebook_execution_jobs=shown)]))
 
     def list_operations(self, request: Any, **_: Any) -> SimpleNamespace:
@@ -104,21 +133,32 @@ class FakeService:
             (job, *_rest) = self._course(request.name.split("/operations/")[0])
             job.job_state = JobState.JOB_STATE_CANCELLED
 
-    def delete_notebook_execution_job(self, request: Any, **_: Any) -> None:
+    def delete_notebook_execution_job(self, request: Any, **_: Any) -> SimpleNamespace | None:
         with self._call("delete"):
             self._course(request.name)
-            del self.jobs[request.name]
+            if self.deletion is None or not self.deletion.error.code:
+                del self.jobs[request.name]
+        return self.deletion and SimpleNamespace(operation=self.deletion)
 
     # --- inside ---
 
-    def _call(self, method: str) -> threading.Lock:
-        """Count a call, and have it fail or go on alone."""
+    @contextmanager
+    def _call(self, method: str) -> Iterator[None]:
+        """Count a call, and have it fail, before it is performed or after, or go on alone."""
         self.before(method)
         with self._lock:
             self.calls[method] += 1
             if error := next(self._failures.get(method, iter(())), None):
                 raise error
-        return self._lock
+            yield
+            if error := next(self._lost.get(method, iter(())), None):
+                raise error
+
+    def _put(self, states: Iterable[str | int], name: str, **changes: Any) -> None:
+        self.jobs[name] = [
+            ended_job(state, **{"name": name, "update_time": MOMENT + timedelta(seconds=number), **changes})
+            for number, state in enumerate(states)
+        ]
 
     def _course(self, name: str) -> list[NotebookExecutionJob]:
         """Return a job and what it changes to; the project may be told by its number or its id."""
@@ -126,6 +166,10 @@ class FakeService:
             if known.rpartition("/")[2] == name.rpartition("/")[2]:
                 return course
         raise NotFound(f"no job {name}")
+
+
+def _display_name(job: NotebookExecutionJob) -> str:
+    return str(job.display_name)
 
 
 class FakeWait(FakeGoogle):

@@ -40,7 +40,7 @@ SETTINGS = {
     **AIRFLOW_SETTINGS,
     "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
 }
-SETUP_SECONDS = 600  # that a test may take which is the first to need Airflow
+SETUP_SECONDS = 300  # that a test may take which is the first to need Airflow
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -63,7 +63,7 @@ def airflow(emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory)
     """Start an Airflow to sign in to."""
     dags = tmp_path_factory.mktemp("dags")
     shutil.copytree(CHECKOUT / "example_dags", dags / "examples")
-    for folder in ("ui", "canary"):
+    for folder in ("ui", "canary", "results"):
         shutil.copytree(HERE / folder / "dags", dags / folder)
 
     def make(suffix: str) -> Airflow:

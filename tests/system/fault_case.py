@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import nbformat
 import psutil
@@ -41,8 +44,11 @@ SETTINGS = {
 }
 
 
+DAGS = Path(__file__).parent / "dags"
+
+
 class World:
-    """Airflow, the emulator, and the network between them.
+    """Airflow, the emulator, and the network between them: one way to the API, and one to the buckets.
 
     :param folder: for all that they write
     :param waiting: number of tasks of the DAG `waiting`
@@ -52,6 +58,8 @@ class World:
     def __init__(self, folder: Path, waiting: int, many: int) -> None:
         self.waiting, self.many = waiting, many
         self.gate = folder / "gate"
+        self.retries = folder / "retries"  # of the DAG `edited`, which reads them
+        self.retries.write_text("2")
         notebooks = folder / "notebooks"
         notebooks.mkdir()
         for name, code in NOTEBOOKS.items():
@@ -65,9 +73,23 @@ class World:
             environment={"FAULTS_GATE": str(self.gate)},
         )
         self.network = Relay(self.emulator.exports["NBJOB_EMULATOR_HOST"])
-        exports = {**self.emulator.exports, "NBJOB_EMULATOR_HOST": self.network.address}
-        counts = {"FAULTS_WAITING": str(waiting), "FAULTS_MANY": str(many)}
-        self.airflow = Airflow(folder / "home", Path(__file__).parent / "dags", {**SETTINGS, **exports, **counts})
+        storage = urlsplit(self.emulator.exports["STORAGE_EMULATOR_HOST"])
+        self.storage = Relay(storage.netloc)
+        exports = {
+            **self.emulator.exports,
+            "NBJOB_EMULATOR_HOST": self.network.address,
+            "STORAGE_EMULATOR_HOST": storage._replace(netloc=self.storage.address).geturl(),
+        }
+        counts = {"FAULTS_WAITING": str(waiting), "FAULTS_MANY": str(many), "FAULTS_RETRIES": str(self.retries)}
+        self._folder, self._exports = folder, {**SETTINGS, **exports, **counts}
+        self.airflow = Airflow(folder / "home", DAGS, self._exports)
+
+    @cached_property
+    def idle_airflow(self) -> Airflow:
+        """One of which no process runs: `airflow dags test` runs a DAG itself, and a scheduler would run it too."""
+        idle = Airflow(self._folder / "idle", DAGS, self._exports)
+        idle.command("db", "migrate")
+        return idle
 
     def __enter__(self) -> World:
         try:
@@ -83,6 +105,7 @@ class World:
 
     def stop(self) -> None:
         self.network.down()
+        self.storage.down()
         self.emulator.stop()
 
 
@@ -104,6 +127,23 @@ class Case:
         self.dag_id = dag_id
         body = {"dag_run_id": run_id} if run_id else {}
         self.run_id = self.airflow.trigger(dag_id, {"notebook": notebook}, **body)
+
+    def set_connection(self, endpoint: str) -> None:
+        """Have the connection `faults` lead to an endpoint, as a person does who makes or edits it."""
+        self.remove_connection()
+        extra = {"project": "emulator-project", "api_endpoint": f"http://{endpoint}"}
+        body = {"connection_id": "faults", "conn_type": "google_cloud_platform", "extra": json.dumps(extra)}
+        self.airflow.request("POST", "connections", json=body)
+
+    def remove_connection(self) -> None:
+        """Have Airflow know no connection `faults`: an outage of a secrets backend looks the same to a trigger."""
+        known = self.airflow.request("GET", "connections", params={"connection_id_pattern": "faults"})["connections"]
+        if any(connection["connection_id"] == "faults" for connection in known):
+            self.airflow.request("DELETE", "connections/faults")
+
+    def calls(self, rpc: str) -> int:
+        """How often an rpc was called since the emulator's counters were reset."""
+        return self.emulator.calls().get(rpc, 0)
 
     def open_gate(self) -> None:
         """Have the notebooks that wait go on to their end."""
@@ -182,6 +222,7 @@ class Case:
             self.airflow.request("PATCH", path, json={"state": "failed"})
         self.emulator.reset()
         self.world.network.up()
+        self.world.storage.up()
         self.open_gate()
         self.emulator.delete_active_jobs()
 
@@ -201,15 +242,19 @@ class Case:
         if how is signal.SIGKILL:
             task.send_signal(how)
 
-    def ends(self, fault: str, *, created: int, states: list[str]) -> None:
-        """Check what came of it, and print the line."""
+    def ends(self, fault: str, *, created: int, states: list[str] | None) -> None:
+        """Check what came of it, and print the line.
+
+        :param states: of the run's task instances; None if a command ran the DAG, which has no run here
+        """
         wait_until(lambda: not self.active(), timeout=30, what=f"no active job, but {self.active()}")
         seconds = time.monotonic() - self._started
-        ended = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(self.states()))
+        found = None if states is None else self.states()
+        ended = ", ".join(f"{found.count(state)} {state}" for state in dict.fromkeys(found or []))
         jobs = f"{len(self.created()):>3} created  {len(self.active())} left active"
         self._printed(f"{fault:<68} {jobs}  {ended}  ({seconds:.0f} s)")
         assert len(self.created()) == created
-        assert self.states() == states
+        assert found == states
 
 
 def _triggerers(tis: list[dict[str, Any]]) -> set[int | None]:

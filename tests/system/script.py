@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +11,29 @@ import psutil
 
 
 def start(checkout: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start a script whose home directory, and folder of temporary files, are seen by `written_elsewhere`."""
+    environment = {**os.environ, "AIRFLOW__CORE__PARALLELISM": "2"}
+    for variable, folder in _elsewhere(checkout).items():
+        folder.mkdir(exist_ok=True)
+        environment[variable] = str(folder)
     return subprocess.Popen(
         [sys.executable, f"scripts/{name}", *arguments],
         cwd=checkout,
-        env={**os.environ, "AIRFLOW__CORE__PARALLELISM": "2"},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # As a terminal starts it: below a shell's background job, as CI may be, SIGINT is ignored from the start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def written_elsewhere(checkout: Path) -> list[str]:
+    """Return the files that scripts left in the home directory and where temporary files go."""
+    return [str(path) for folder in _elsewhere(checkout).values() for path in folder.rglob("*") if not path.is_dir()]
+
+
+def _elsewhere(checkout: Path) -> dict[str, Path]:
+    return {variable: checkout.with_name(f"{checkout.name}-{variable}") for variable in ("HOME", "TMPDIR")}
 
 
 def left_behind(checkout: Path) -> list[str]:

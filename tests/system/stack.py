@@ -93,6 +93,8 @@ class Airflow:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+            # Airflow 3.3.2 fails a task whose start is answered late five times: by default after 5 s each.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": str(patient(30)),
             "NO_PROXY": "127.0.0.1,localhost",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             **exports,
@@ -121,6 +123,17 @@ class Airflow:
         run = subprocess.run(["airflow", *arguments], env=self.environment, capture_output=True, text=True)
         assert run.returncode == 0, f"airflow {' '.join(arguments)}:\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
         return run.stdout
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `airflow` with arguments, as a terminal does; what it prints is piped."""
+        return subprocess.Popen(
+            ["airflow", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def start(self, component: str, name: str | None = None, settings: dict[str, str] | None = None) -> None:
         """Start a component, under a name and with settings of its own where there are several."""

@@ -7,19 +7,22 @@ smaller than those that `make test-faults` uses (pytest's option ``--whole``).
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.conftest import FAULT_LINE
+from tests.relay import Relay
 from tests.support.fixtures import built
 from tests.support.patience import patient, wait_until
 from tests.system.fault_case import Case, World
 
-CREATE = "CreateNotebookExecutionJob"
+CREATE, GET = "CreateNotebookExecutionJob", "GetNotebookExecutionJob"
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +64,22 @@ def test_worker_killed_before_the_create_returned(case):
     assert case.task_instance()["try_number"] == 2
 
 
-def test_worker_killed_while_it_waits(case):
-    case.start("blocking_retried", "waiting")
+def kill_worker_that_waits(case, meanwhile=lambda: None):
+    """Kill the worker while its job runs, then let the job end: the next try is to return it.
+
+    :param meanwhile: done before the worker is killed
+    """
     wait_until(case.running, timeout=60, what="a job that runs")
+    meanwhile()
     case.kill_worker(signal.SIGKILL)
     wait_until(lambda: case.task_instance()["try_number"] == 2, timeout=90, what="the second try")
     case.open_gate()
     assert case.wait_for_run() == "success"
+
+
+def test_worker_killed_while_it_waits(case):
+    case.start("blocking_retried", "waiting")
+    kill_worker_that_waits(case)
     case.ends("worker SIGKILLed while waiting (blocking)", created=1, states=["success"])
 
 
@@ -134,6 +146,67 @@ def test_emulator_down(case, world, request):
     world.network.up()
     assert case.wait_for_run() == "success"
     case.ends(f"emulator down {seconds} s while waiting", created=world.waiting, states=["success"] * world.waiting)
+
+
+# Each was, until it was seen to, taken for the end of the wait, and the job was stopped.
+ODD_ANSWERS = ["UNKNOWN", "CANCELLED", "PERMISSION_DENIED", "FAILED_PRECONDITION", "UNIMPLEMENTED", "NOT_FOUND"]
+
+
+def test_looks_are_answered_oddly(case):
+    case.start("deferred", "waiting")
+    case.wait_until_deferred()
+    for code in ODD_ANSWERS:
+        case.emulator.reset()
+        case.emulator.fault(GET, code, times=1)
+        wait_until(lambda: case.calls(GET) > 2, timeout=60, what=f"looks after {code}", interval=1)
+    assert case.running() == 1
+    case.open_gate()
+    assert case.wait_for_run() == "success"
+    case.ends("a look answered once by each code of a refusal, and by UNKNOWN", created=1, states=["success"])
+
+
+def test_connection_cannot_be_read_in_the_triggerer(case, world, request):
+    seconds = 60 if request.config.getoption("--whole") else 15
+    case.set_connection(world.network.address)
+    case.start("of_connection", "waiting")
+    case.wait_until_deferred()
+    case.remove_connection()
+    before = case.triggerers()
+    case.airflow.stop("triggerer")  # the next one has to read the connection
+    case.airflow.start("triggerer")
+    wait_until(lambda: case.triggerers() != before, timeout=120, what="another triggerer", interval=1)
+    wait_until(lambda: "Looking failed" in case.log(), timeout=120, what="the outage in the task's log", interval=1)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > seconds, timeout=seconds + 10, what="the time without connection")
+    assert case.states() == ["deferred"]
+    assert case.running() == 1
+    case.set_connection(world.network.address)
+    wait_until(lambda: "The API answers again" in case.log(), timeout=120, what="the outage's end", interval=1)
+    case.open_gate()
+    assert case.wait_for_run() == "success"
+    case.ends(f"connection cannot be read for {seconds} s in the triggerer", created=1, states=["success"])
+
+
+def test_key_rotated_and_endpoint_moved_while_deferred(case, world, request):
+    seconds = 75 if request.config.getoption("--whole") else 15
+    with Relay(world.emulator.grpc_address) as former:
+        case.set_connection(former.address)
+        case.start("of_connection", "waiting")
+        case.wait_until_deferred()
+        case.emulator.reset()
+        case.emulator.fault(GET, "UNAUTHENTICATED")
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > seconds, timeout=seconds + 10, what="refused looks")
+        wait_until(lambda: case.calls(GET) > 4, timeout=120, what="refused looks", interval=1)
+        assert case.running() == 1
+        case.set_connection(world.network.address)
+        calls = case.calls(GET)
+        wait_until(lambda: case.calls(GET) > calls + 4, timeout=240, what="looks by the new connection", interval=1)
+        former.down()
+        case.emulator.reset()
+        case.open_gate()
+        assert case.wait_for_run() == "success"
+    case.ends(f"UNAUTHENTICATED for {seconds} s, then another key and endpoint", created=1, states=["success"])
 
 
 def test_every_rpc_fails_at_random(case, world):
@@ -257,6 +330,28 @@ def test_notebook_that_fails_is_tried_again(case):
         assert f"Notebook job {job_id} ended as JOB_STATE_FAILED" in log
 
 
+def test_bucket_down_when_the_job_has_ended(case, world):
+    world.storage.down()
+    case.start("deferred_checked", "quick")
+    wait_until(lambda: case.task_instance()["try_number"] == 2, timeout=180, what="the second try", interval=1)
+    assert "OutputUnavailable" in case.log(1)
+    world.storage.up()
+    assert case.wait_for_run() == "success"
+    case.ends("bucket down when the job has ended, with fail_on_cell_error", created=1, states=["success"])
+    assert case.result()["output_error"] is None
+
+
+def test_bucket_down_of_which_nothing_was_asked_for(case, world):
+    world.storage.down()
+    case.start("deferred", "quick")
+    assert case.wait_for_run() == "success"
+    case.ends("bucket down when the job has ended, nothing asked for of it", created=1, states=["success"])
+    told = case.result()
+    assert told["output_notebook_uri"] is None
+    assert told["output_error"].startswith("Could not look for the executed notebook in gs://faults/runs/")
+    assert "its results could not be collected" in case.log()
+
+
 @pytest.mark.parametrize("cancel", ["supported", "UNIMPLEMENTED"])
 def test_stopped_with_and_without_cancel(case, cancel):
     if cancel == "UNIMPLEMENTED":
@@ -268,3 +363,106 @@ def test_stopped_with_and_without_cancel(case, cancel):
     case.ends(f"marked failed, operations.cancel {cancel}", created=1, states=["failed"])
     assert (job_id in case.job_names()) == (cancel == "supported")
     assert case.emulator.calls().get("DeleteNotebookExecutionJob", 0) == (cancel != "supported")
+
+
+def test_tasks_test_on_a_run_that_succeeded(case):
+    # One that defers would be gone on with by this Airflow's triggerer too, beside the one that the command runs.
+    case.start("blocking_retried", "quick")
+    assert case.wait_for_run() == "success"
+    first = case.result()["job_id"]
+    with case.airflow.popen("tasks", "test", case.dag_id, "job", case.run_id) as command:
+        printed, _ = command.communicate(timeout=patient(120))
+    assert command.returncode == 0, printed
+    (_, second) = case.created()
+    assert second != first
+    assert f"has notebook job {first} already" in printed
+    assert f"Notebook job {second} ended as JOB_STATE_SUCCEEDED" in printed
+    case.ends("`airflow tasks test` on a run that succeeded", created=2, states=["success"])
+
+
+def interrupt(command):
+    """Press Ctrl-C as a person does, and return what the command printed.
+
+    Python loses the `KeyboardInterrupt` of a signal that comes during a callback of its own, as at an import.
+    """
+    command.send_signal(signal.SIGINT)
+    try:
+        return command.communicate(timeout=patient(60))[0]
+    except subprocess.TimeoutExpired as slow:
+        if b"Exception ignored in" not in (slow.output or b""):
+            raise
+    command.send_signal(signal.SIGINT)
+    return command.communicate(timeout=patient(60))[0]
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "moment", "cancel"),
+    [
+        ("deferred", "created", "supported"),  # as Airflow goes from the operator to the trigger, or near that
+        ("deferred", "running", "supported"),
+        ("deferred", "running", "UNIMPLEMENTED"),
+        ("blocking_retried", "running", "supported"),
+        ("blocking_retried", "created", "UNIMPLEMENTED"),
+    ],
+)
+def test_dags_test_is_interrupted(case, world, dag_id, moment, cancel):
+    if cancel == "UNIMPLEMENTED":
+        case.emulator.fault("CancelOperation", "UNIMPLEMENTED")
+    conf = json.dumps({"notebook": "waiting"})
+    with world.idle_airflow.popen("dags", "test", dag_id, "--conf", conf) as command:
+        try:
+            wait_until(getattr(case, moment), timeout=120, what=f"a job that is {moment}", interval=0.02)
+            printed = interrupt(command)
+        finally:
+            command.kill()
+    assert "Interrupted: stopping notebook job" in printed
+    case.ends(f"Ctrl-C in `airflow dags test` ({dag_id}, {moment}), cancel {cancel}", created=1, states=None)
+
+
+def test_dags_test_is_interrupted_and_its_job_is_to_go_on(case, world):
+    conf = json.dumps({"notebook": "waiting"})
+    with world.idle_airflow.popen("dags", "test", "going_on", "--conf", conf) as command:
+        try:
+            wait_until(case.running, timeout=120, what="a job that runs")
+            printed = interrupt(command)
+        finally:
+            command.kill()
+    (job_id,) = case.created()
+    assert case.active() == [job_id]
+    assert f"This command stops it: gcloud colab executions delete {job_id}" in printed
+    case.open_gate()
+    case.ends("Ctrl-C in `airflow dags test`, cancel_on_kill=False", created=1, states=None)
+
+
+def test_retries_lowered_while_it_waits(case, world):
+    case.start("edited", "waiting")
+    try:
+        kill_worker_that_waits(case, meanwhile=lambda: world.retries.write_text("1"))
+    finally:
+        world.retries.write_text("2")
+    case.ends("retries lowered in the DAG, worker SIGKILLed while waiting", created=1, states=["success"])
+
+
+def test_own_job_id_is_adopted_and_cleared(case):
+    case.start("own_id", "waiting")
+    kill_worker_that_waits(case)
+    case.airflow.clear(case.dag_id, case.run_id, "job")
+    wait_until(lambda: case.task_instance()["try_number"] == 3, timeout=60, what="the third try")
+    assert case.wait_for_run() == "success"
+    case.ends("own job id: worker SIGKILLed, then cleared", created=2, states=["success"])
+    first, third = case.created()
+    assert third == f"{first}-3"
+
+
+def test_bad_input_is_never_retried_and_a_deferred_sensor_keeps_its_deadline(case):
+    case.start("input", "quick")
+    assert case.wait_for_run() == "failed"
+    ended = {ti["task_id"]: (ti["state"], ti["try_number"]) for ti in case.airflow.task_instances("input", case.run_id)}
+    assert ended == {
+        "regions": ("success", 1),
+        **dict.fromkeys(("mapped", "get", "delete", "list", "sensor"), ("failed", 1)),
+        "limited": ("failed", 2),  # by execution_timeout, which Airflow tries again
+        "past": ("failed", 1),  # as by a sensor's own timeout, which it does not
+        "soft": ("skipped", 1),
+    }
+    case.ends("bad input of each task, mapped and not; deferred sensors", created=0, states=case.states())

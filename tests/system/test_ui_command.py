@@ -9,7 +9,7 @@ import signal
 import httpx
 
 from tests.support.patience import patient
-from tests.system.script import left_behind, start
+from tests.system.script import left_behind, start, written_elsewhere
 
 
 def read_until(process, wanted: str) -> str:
@@ -51,6 +51,7 @@ def test_it_serves_finished_runs_until_it_is_interrupted(checkout):
         ui.communicate(timeout=patient(60))
     assert ui.returncode == 130
     assert not left_behind(checkout)
+    assert not written_elsewhere(checkout)
 
 
 def test_it_can_be_started_again_and_ends_by_itself_when_told_to(checkout):

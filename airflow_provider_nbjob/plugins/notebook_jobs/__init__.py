@@ -10,11 +10,11 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-URL_PREFIX = "/notebook-jobs"
+from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 
 
 async def app_on_demand(scope: Any, receive: Any, send: Any) -> None:
-    """The ASGI application, imported when it is first asked."""
+    """Serve the ASGI application, which is imported when it is first asked."""
     from airflow_provider_nbjob.plugins.notebook_jobs.app import app
 
     await app(scope, receive, send)

@@ -33,7 +33,7 @@ class TaskRef(NamedTuple):
     try_number: int | None = None
 
     def query(self, **changes: Any) -> str:
-        """The query string that `parse` reads, with some parts changed; parts that are `None` are left out."""
+        """Return the query string that `parse` reads, with some parts changed; parts that are `None` are left out."""
         parts = {**self._asdict(), **changes}
         return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in parts.items() if value is not None)
 
@@ -43,7 +43,7 @@ class TaskRef(NamedTuple):
 
         A plus is a plus, not a blank: Airflow 3.1 puts ids into the query as they are.
 
-        :raises ValueError: where it is malformed; the message names the part
+        :raises ValueError: if it is malformed; the message names the part
         """
         values: dict[str, str] = {}
         for pair in filter(None, query.split("&")):

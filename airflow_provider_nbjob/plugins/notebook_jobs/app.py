@@ -51,7 +51,7 @@ async def add_headers(request: Request, call_next: Callable[[Request], Awaitable
 
 @app.exception_handler(StarletteHTTPException)
 async def tell(request: Request, error: StarletteHTTPException) -> Response:
-    """An error as a page: it is shown in a frame of Airflow's."""
+    """Return an error as a page: it is shown in a frame of Airflow's."""
     answer = page("message.html", request, status=error.status_code, title="Notebook", message=str(error.detail))
     answer.headers.update(error.headers or {})
     return answer
@@ -59,7 +59,7 @@ async def tell(request: Request, error: StarletteHTTPException) -> Response:
 
 @app.get("/static/{name}")
 def static(name: str) -> Response:
-    """The style sheets and the script."""
+    """Return the style sheets and the script."""
     if name not in STATIC:
         raise HTTPException(404, "There is no such file.")
     return FileResponse(FOLDER / name, media_type=STATIC[name], headers={"Cache-Control": "private, no-cache"})

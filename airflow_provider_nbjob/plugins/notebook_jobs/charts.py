@@ -32,7 +32,7 @@ class Bar:
     label: str
 
     def svg(self, base: str) -> str:
-        """The bar as a link; a cross above it says without colour that the run failed."""
+        """Return the bar as a link; a cross above it says without colour that the run failed."""
         cross = f'<path class="mark" d="M{self.x + 2} {self.y - 7:g}l5 5m0 -5l-5 5"/>' if self.run.has_failed else ""
         kind = "bar open" if self.run.goes_on else "bar"
         return (
@@ -47,7 +47,7 @@ class Bar:
 class Chart:
     """The last runs of a task, oldest first.
 
-    :param median: seconds, of the ended ones; `None` where none has ended
+    :param median: seconds, of the ended ones; `None` if none has ended
     :param median_y: where its line is
     :param notes: what stands out, with its numbers; by ``slow`` and ``flaky``
     """
@@ -71,7 +71,7 @@ class Chart:
         return MARK + PLOT
 
     def svg(self, base: str) -> Markup:
-        """The chart as markup; each bar links to the page of its try.
+        """Return the chart as markup; each bar links to the page of its try.
 
         Written here rather than in a template: a page has up to a thousand bars.
 
@@ -96,7 +96,7 @@ class Chart:
 
 
 def charts_of(runs: Mapping[tuple[str, str], Sequence[JobRow]], now: datetime) -> list[Chart]:
-    """A chart for each task, those first where something stands out.
+    """Return a chart for each task, those first where something stands out.
 
     :param runs: of each task, by the ids of DAG and task, oldest first
     :param now: UTC; what goes on has taken until then

@@ -6,7 +6,7 @@ UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))  # with their secon
 
 
 def duration_text(seconds: float | None) -> str:
-    """A duration in its two largest units, such as ``3 min 20 s``; a dash where there is none."""
+    """Return a duration in its two largest units, such as ``3 min 20 s``; a dash if there is none."""
     if seconds is None:
         return "–"  # noqa: RUF001  as elsewhere on the pages
     left = round(seconds)

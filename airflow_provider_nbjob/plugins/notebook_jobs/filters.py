@@ -41,7 +41,7 @@ class JobFilter:
         A moment is a date, or a date and a time (``2026-01-31T08:00``), which is UTC unless it says otherwise. A date
         in ``until`` counts to its end.
 
-        :raises ValueError: where a value breaks a rule; the message names the field, the value and the rule
+        :raises ValueError: if a value breaks a rule; the message names the field, the value and the rule
         """
         values: dict[str, Any] = {}
         for name, value in pairs:
@@ -54,7 +54,7 @@ class JobFilter:
         return cls(**values)
 
     def query(self, **changes: Any) -> str:
-        """The query that `parse` reads, with some parts changed; the page is the first unless it is among those."""
+        """Return the query that `parse` reads, with some parts changed; by default, that is of the first page."""
         changed = replace(self, **{"page": 1, **changes})
         parts = {part.name: getattr(changed, part.name) for part in fields(self)}
         return urlencode(
@@ -72,7 +72,7 @@ class JobFilter:
 
 
 def field_text(moment: datetime) -> str:
-    """A moment as an input field for one holds it, in UTC."""
+    """Return a moment as an input field for one holds it, in UTC."""
     return moment.replace(tzinfo=None, microsecond=0).isoformat(timespec="seconds" if moment.second else "minutes")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.exceptions import JobLost, NotebookExecutionJobError, NotebookUnreadable
 from airflow_provider_nbjob.job import JobName, JobState, plain_text, state_of, storage_console_url
+from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
 from airflow_provider_nbjob.notebook.parameters import INJECTED_TAG
@@ -27,7 +28,6 @@ from airflow_provider_nbjob.plugins.notebook_jobs.hidden import Hidden, TooManyS
 from airflow_provider_nbjob.plugins.notebook_jobs.lookup import NotOurs, look_up
 from airflow_provider_nbjob.plugins.notebook_jobs.problems import public_message
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import Place, TaskData
-from airflow_provider_nbjob.record import JobSteps
 from airflow_provider_nbjob.rendering import MASK, NOTEBOOK_MAX_BYTES, NotRendered
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Outcome:
 
     @classmethod
     def of(cls, notebook: ExecutedNotebook) -> Outcome:
-        """What is shown of an executed notebook."""
+        """Return what is shown of an executed notebook."""
         cell = notebook.failing_cell
         error = f"{cell.error.ename}: {cell.error.evalue}" if cell and cell.error else ""
         injected = "\n".join(one.source for one in notebook.cells if INJECTED_TAG in one.tags)
@@ -82,7 +82,7 @@ class Outcome:
 class JobView:
     """A job as the tab shows it.
 
-    :param job: the API's message; `None` where it shows none (it is gone, or does not answer): then there is what the
+    :param job: the API's message; `None` if it shows none (it is gone, or does not answer): then there is what the
         task recorded
     :param is_own: whether the job is known to be the task's: if not, it is what a record says, and is shown as text
     :param folder: where the job writes its output; empty if that is not known
@@ -166,7 +166,7 @@ def _facts(job: Any, task: TaskData) -> dict[str, str]:
 
 
 def make_hook(place: Place) -> NotebookExecutionJobHook:
-    """The hook, by the way that the task's operator was given."""
+    """Return the hook, by the way that the task's operator was given."""
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
     return NotebookExecutionJobHook(
@@ -177,7 +177,7 @@ def make_hook(place: Place) -> NotebookExecutionJobHook:
 
 
 def recorded_view(task: TaskData) -> JobView:
-    """What the task's record alone tells of the picked try's job; nobody is asked."""
+    """Return what the task's record alone tells of the picked try's job; nobody is asked."""
     record = task.picked_record
     if record is None:
         return JobView(parameters=_parameters(task))
@@ -190,11 +190,12 @@ def recorded_view(task: TaskData) -> JobView:
         output_uri=record.output_notebook_uri or None,
         outcome=Outcome(record.failed_cell, record.error),
         parameters=_parameters(task),
+        problem=f"The task did not read the executed notebook. {record.output_error}" if record.output_error else "",
     )
 
 
 def view_of(task: TaskData, outcomes: Outcomes) -> JobView:
-    """The job of the picked try, with the secrets that may be in it; see `shown`.
+    """Return the job of the picked try, with the secrets that may be in it; see `shown`.
 
     Where the API or the bucket does not answer, the view says so and has what is known all the same.
     """
@@ -296,11 +297,11 @@ def is_told(task: TaskData) -> bool:
 
 
 def source_of(hook: NotebookExecutionJobHook, job: Any) -> bytes:
-    """The notebook that a job runs.
+    """Return the notebook that a job runs.
 
     :param job: read with view FULL
-    :raises NotRendered: where it is too large
-    :raises NotebookExecutionJobError: where it cannot be read
+    :raises NotRendered: if it is too large
+    :raises NotebookExecutionJobError: if it cannot be read
     """
     if job.direct_notebook_source.content:
         return bytes(job.direct_notebook_source.content)
@@ -314,9 +315,9 @@ def source_of(hook: NotebookExecutionJobHook, job: Any) -> bytes:
 
 
 def read(hook: NotebookExecutionJobHook, stored: StoredNotebook) -> bytes:
-    """The content of a notebook that may be rendered.
+    """Return the content of a notebook that may be rendered.
 
-    :raises NotRendered: where it is too large
+    :raises NotRendered: if it is too large
     """
     if stored.size > NOTEBOOK_MAX_BYTES:
         raise NotRendered(f"It has {stored.size:,} bytes; up to {NOTEBOOK_MAX_BYTES:,} are shown here.")
@@ -334,10 +335,10 @@ class Outcomes:
         self._contents: Cache[bytes] = Cache(max_bytes=NOTEBOOK_MAX_BYTES, max_items=4, seconds=30)
 
     def of(self, hook: NotebookExecutionJobHook, stored: StoredNotebook, place: Place) -> Outcome:
-        """What an executed notebook tells.
+        """Return what an executed notebook tells.
 
         :param place: where, and by whom, it is asked for
-        :raises NotebookExecutionJobError: where it cannot be read
+        :raises NotebookExecutionJobError: if it cannot be read
         """
         outcome = self._kept.get((place, stored))
         if outcome is None:
@@ -346,7 +347,7 @@ class Outcomes:
         return outcome
 
     def content(self, hook: NotebookExecutionJobHook, stored: StoredNotebook, place: Place) -> bytes:
-        """The content of an executed notebook that may be rendered; see `read`."""
+        """Return the content of an executed notebook that may be rendered; see `read`."""
         return self._contents.get((place, stored)) or read(hook, stored)
 
     def _read(self, hook: NotebookExecutionJobHook, stored: StoredNotebook, place: Place) -> ExecutedNotebook:
@@ -358,7 +359,7 @@ class Outcomes:
 
 
 def _seen(recorded: JobView, job: Any, task: TaskData) -> JobView:
-    """The view that the API's message gives, with the steps that the task saw before."""
+    """Return the view that the API's message gives, with the steps that the task saw before."""
     steps = JobSteps(list(recorded.steps.seen))
     steps.look(job)
     name = recorded.name

@@ -9,13 +9,13 @@ from airflow.utils.session import create_session
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
-from airflow_provider_nbjob.plugins.notebook_jobs import URL_PREFIX
 from airflow_provider_nbjob.plugins.notebook_jobs.access import NOT_MAPPED, ReaderOfDags, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.charts import charts_of
 from airflow_provider_nbjob.plugins.notebook_jobs.durations import age_text
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter, field_text
 from airflow_provider_nbjob.plugins.notebook_jobs.listing import CHART_RUNS, list_jobs
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
+from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 
 SOON, LATER = 10, 30  # seconds to the next look, where a job of the page goes on and where none does
 
@@ -24,7 +24,7 @@ router = APIRouter(redirect_slashes=False)
 
 @router.get("/")
 def jobs(request: Request, reader: ReaderOfDags) -> HTMLResponse:
-    """The page; its query is that of `JobFilter`."""
+    """Return the page; its query is that of `JobFilter`."""
     try:
         wanted = JobFilter.parse(request.query_params.multi_items())
     except ValueError as error:
@@ -50,7 +50,7 @@ def jobs(request: Request, reader: ReaderOfDags) -> HTMLResponse:
 
 
 def path_in_airflow(task: TaskRef) -> str:
-    """The page of a try in Airflow's own UI, below its base URL."""
+    """Return the page of a try in Airflow's own UI, below its base URL."""
     dag, run, name = (quote(part, safe="") for part in (task.dag_id, task.run_id, task.task_id))
     mapped = "" if task.map_index == NOT_MAPPED else f"/mapped/{task.map_index}"
     shown = f"?try_number={task.try_number}" if task.try_number else ""

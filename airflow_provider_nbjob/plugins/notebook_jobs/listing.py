@@ -12,6 +12,7 @@ from sqlalchemy import and_, func, literal, null, or_, select, tuple_, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, Record, read_record
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook.text import one_line
 from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableDags, TaskRef
@@ -24,7 +25,6 @@ from airflow_provider_nbjob.plugins.notebook_jobs.tries import (
     same_task_instance,
     tries,
 )
-from airflow_provider_nbjob.record import JOB_XCOM_KEY, Record, read_record
 
 PAGE_SIZE = 50
 CHART_RUNS = 20
@@ -55,7 +55,7 @@ class JobRow:
     error: str = ""
 
     def seconds(self, now: datetime) -> float | None:
-        """How long the task took, or has taken so far; `None` where it has an end that nobody wrote down."""
+        """How long the task took, or has taken so far; `None` if it has an end that nobody wrote down."""
         end = now if self.goes_on else self.ended
         return max(0.0, (end - self.started).total_seconds()) if end else None
 
@@ -102,7 +102,7 @@ class Listing:
 
     @property
     def first(self) -> int:
-        """The number of the page's first row among all, from 1; 0 where there is none."""
+        """The number of the page's first row among all, from 1; 0 if there is none."""
         return (self.page - 1) * PAGE_SIZE + 1 if self.rows else 0
 
 
@@ -113,7 +113,7 @@ def list_jobs(
     *,
     narrow: Callable[[set[str]], ReadableDags] | None = None,
 ) -> Listing:
-    """The jobs that are asked for, of the DAGs that may be read, in two queries; three where the page is out of range.
+    """Return jobs of the DAGs that may be read, by two queries, or three if the page is out of range.
 
     :param readable_dag_ids: nothing of another DAG is looked at
     :param narrow: which of the DAGs that have jobs may be listed, and with errors; default: all
@@ -191,7 +191,7 @@ def _statement(asked: list[tuple[str, str]], wanted: JobFilter) -> Any:
 
 
 def _last_runs(every: Any, page: Any) -> Any:
-    """The newest tries of the tasks of a page, whatever else is asked for."""
+    """Return the newest tries of the tasks of a page, whatever else is asked for."""
     rank = func.row_number().over(partition_by=(every.c.dag_id, every.c.task_id), order_by=_newest_first(every)[:1])
     shown = select(page.c.dag_id, page.c.task_id)
     of_page = select(every, rank.label("position")).where(tuple_(every.c.dag_id, every.c.task_id).in_(shown))

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_nbjob.adoption import EarlierTries
 from airflow_provider_nbjob.exceptions import JobLost, NotebookExecutionJobError
 from airflow_provider_nbjob.job import JobName
+from airflow_provider_nbjob.job.record import Record
+from airflow_provider_nbjob.job.spec import DISPLAY_NAME_MAX
+from airflow_provider_nbjob.lifecycle.recovery import EarlierTries
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData
-from airflow_provider_nbjob.record import Record
-from airflow_provider_nbjob.spec import DISPLAY_NAME_MAX
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook

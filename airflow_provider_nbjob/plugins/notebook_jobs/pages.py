@@ -33,7 +33,7 @@ _templates = Environment(
 
 
 def page(template: str, request: Request, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page from a template; `base` is the URL path of this application, with a closing slash."""
+    """Return a page from a template; `base` is the URL path of this application, with a closing slash."""
     base = f"{request.scope.get('root_path', '')}/"
     return HTMLResponse(_templates.get_template(template).render(base=base, **values), status_code=status)
 

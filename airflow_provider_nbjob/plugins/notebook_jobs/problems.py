@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from airflow.exceptions import AirflowNotFoundException
-
 from airflow_provider_nbjob.exceptions import NotebookExecutionJobError
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.plugins.notebook_jobs.hidden import TooManySecrets
@@ -22,8 +20,6 @@ def public_message(error: BaseException) -> str:
     The message of anything but Google's answers and this provider's own checks may have paths of files, addresses
     within the network, or parts of a key in it, as those of `google.auth` have: it is for the log.
     """
-    if isinstance(error, AirflowNotFoundException):  # it names a connection, which is an argument of the task
-        return redact(f"{error}.")
     ours = isinstance(error, NotebookExecutionJobError | NotRendered | RendererMissing | TooManySecrets)
     is_late = any("Timeout" in type(cause).__name__ for cause in (error, *_causes(error)))
     if isinstance(error, NotebookExecutionJobError) and error.public_message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,11 +16,12 @@ from airflow.models.taskinstancehistory import TaskInstanceHistory
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from airflow_provider_nbjob import names
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, Record, read_record
+from airflow_provider_nbjob.lifecycle.tries import Tries
 from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.tries import XCOM, record_text
-from airflow_provider_nbjob.record import JOB_XCOM_KEY, Record, read_record
 from airflow_provider_nbjob.rendering import MASK
-from airflow_provider_nbjob.tries import Tries
 
 # What leads to a job's API. A record has it too, but people may edit XComs who may use no connection.
 WAY = ("location", "project_id", "gcp_conn_id", "impersonation_chain", "api_endpoint")
@@ -102,8 +104,11 @@ class TaskData:
     @property
     def ids(self) -> Tries:
         """The ids of its jobs."""
-        ref = self.ref
-        return Tries(ref.dag_id, ref.run_id, self.run_start, ref.task_id, ref.map_index, self.picked.number, 1)
+        ref, own_id = self.ref, self.rendered("notebook_execution_job_id")
+        return Tries(
+            *(ref.dag_id, ref.run_id, self.run_start, ref.task_id, ref.map_index, self.picked.number, 1),
+            own_id=own_id if isinstance(own_id, str) and re.fullmatch(names.JOB_ID, own_id) else None,
+        )
 
     @property
     def place(self) -> Place | None:
@@ -121,7 +126,7 @@ class TaskData:
         )
 
     def rendered(self, name: str) -> Any:
-        """An argument of the operator; `None` where it was not given."""
+        """Return an argument of the operator; `None` if it was not given."""
         value = self.fields.get(name)
         return None if value in ("", "None") else value
 
@@ -131,7 +136,7 @@ class TaskData:
 
 
 def load_task(session: Session, ref: TaskRef, *, with_record: bool = True) -> TaskData | None:
-    """A task instance, by a constant number of queries; `None` where there is none, or not the try asked for.
+    """Return a task instance, by a constant number of queries; `None` if there is none, or not the try asked for.
 
     :param with_record: false: do not read what the task recorded of its job
     """
@@ -190,7 +195,7 @@ def _same(one: Any, other: Any) -> Any:
 
 
 def _arguments(session: Session, ref: TaskRef) -> Mapping[str, Any]:
-    """The operator's arguments in the newest version of the DAG: Airflow keeps rendered ones for few runs only.
+    """Return the operator's arguments in the newest version of the DAG: Airflow keeps rendered ones for few runs only.
 
     One that is a template, or that the task is mapped over, is not among them.
     """
@@ -206,7 +211,7 @@ def _arguments(session: Session, ref: TaskRef) -> Mapping[str, Any]:
 
 
 def _given(task: Any) -> Mapping[str, Any]:
-    """The arguments of a serialized operator; of a mapped one those that all its instances share."""
+    """Return the arguments of a serialized operator; of a mapped one those that all its instances share."""
     if not task.is_mapped:
         return vars(task)
     mapped_over = task.expand_input.value

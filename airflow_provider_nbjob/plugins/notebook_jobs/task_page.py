@@ -72,7 +72,7 @@ _views: Cache[JobView] = Cache(max_bytes=32 * MIB, max_items=500, seconds=REFRES
 
 @router.get("/task")
 async def task_tab(request: Request, ref: ReadableTask, reader: ReaderOfTask) -> Response:
-    """The job of a task instance's try, with all that is known of it and is the reader's to see."""
+    """Return the job of a task instance's try, with all that is known of it and is the reader's to see."""
     task = await run_in_threadpool(_load, ref, with_record=reader.xcoms)
     if task is None:
         return page("message.html", request, status=404, title="Notebook", message="There is no such task instance.")
@@ -101,7 +101,7 @@ async def task_tab(request: Request, ref: ReadableTask, reader: ReaderOfTask) ->
 
 @router.get("/notebook")
 async def notebook(ref: ReadableTask, reader: ReaderOfTask, theme: Literal["light", "dark"] = "light") -> Response:
-    """The notebook of a try as a document for a sandboxed frame: the executed one, or the source until there is one."""
+    """Return the notebook of a try as a document for a sandboxed frame: the executed one, else the source."""
     if not reader.logs:
         raise HTTPException(403, NOT_READABLE)
     task = await run_in_threadpool(_load, ref, with_record=reader.xcoms)
@@ -131,7 +131,7 @@ async def _run(what: str, task: TaskData, reader: Reader, function: Callable[[],
 
 
 def _view(task: TaskData) -> JobView:
-    """The view of a task's job, which those who look at the same time share; it has secrets, see `shown`."""
+    """Return the view of a task's job, which those who look at the same time share; it has secrets, see `shown`."""
     view = _views.get(task.key)
     if view is None:
         view = view_of(task, _outcomes)
@@ -141,9 +141,9 @@ def _view(task: TaskData) -> JobView:
 
 
 def _document(task: TaskData, theme: Literal["light", "dark"]) -> bytes:
-    """The rendered notebook, from the cache where neither its object nor what is secret in it has changed.
+    """Return the rendered notebook, from the cache where neither its object nor what is secret in it has changed.
 
-    :raises NotRendered: where it cannot be, and why
+    :raises NotRendered: if it cannot be, and why
     """
     end_time = time.monotonic() + SECONDS - 0.5
     if task.place is None:

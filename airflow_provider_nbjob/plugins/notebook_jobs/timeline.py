@@ -16,7 +16,7 @@ class Step:
     """A state that the job was in.
 
     :param state: its API name; ``SUBMITTED`` for the time before the first state was seen
-    :param end: of the step; None where it is the last: the job is in this state, or ended with it
+    :param end: of the step; None if it is the last: the job is in this state, or ended with it
     :param x: left edge in the drawing, `width` likewise
     """
 
@@ -33,7 +33,7 @@ class Step:
 
 
 def steps_of(view: JobView, now: datetime) -> list[Step]:
-    """The steps of a job, from its submit; empty where nothing is known of them."""
+    """Return the steps of a job, from its submit; empty if nothing is known of them."""
     seen = [(str(state), datetime.fromtimestamp(since, timezone.utc)) for state, since in view.steps.seen]
     begins = [("SUBMITTED", view.created), *seen] if view.created else seen
     ends: list[datetime | None] = [begin for _, begin in begins[1:]]

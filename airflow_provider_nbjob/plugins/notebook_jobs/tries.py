@@ -33,8 +33,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import CTE, ColumnElement, FunctionElement, Select
 
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, NAME_MAX
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import ACTIVE, UNKNOWN
-from airflow_provider_nbjob.record import JOB_XCOM_KEY, NAME_MAX
 
 XCOM: Any = XComModel.__table__
 TI: Any = TaskInstance.__table__
@@ -49,12 +49,12 @@ Pairs = Collection[tuple[str, str]]
 
 
 def same_task_instance(one: Any, other: Any) -> ColumnElement[bool]:
-    """That two rows are of the same task instance, whatever the try."""
+    """Return the condition that two rows are of the same task instance, whatever the try."""
     return and_(*(one.c[name] == other.c[name] for name in ("dag_id", "task_id", "run_id", "map_index")))
 
 
 def known_tasks(dag_ids: Collection[str]) -> Select[Any]:
-    """The ids of DAG and task of all that have a record, in these DAGs."""
+    """Return the ids of DAG and task of all that have a record, in these DAGs."""
     return (
         select(XCOM.c.dag_id, XCOM.c.task_id)
         .where(XCOM.c.key == JOB_XCOM_KEY, XCOM.c.dag_id.in_(dag_ids))
@@ -172,7 +172,7 @@ def _if_valid(element: _Readable, compiler: Any, **options: Any) -> str:
 
 
 def _told(name: str) -> ColumnElement[str]:
-    """A part of the record as text, cut where nothing true is so long; null where the XCom is no object."""
+    """Return a part of the record as text, cut if nothing true is so long; null if the XCom is no object."""
     part = _Readable(XCOM.c.value[name].as_string(), cast(XCOM.c.value, Text))
     return func.substr(part, 1, NAME_MAX, type_=String)
 

@@ -105,6 +105,12 @@ def test_the_exports_are_what_a_shell_takes(tmp_path: Path) -> None:
         (["--upload", "folder"], "is not of the form DIR=gs://BUCKET/FOLDER, with a folder DIR"),
         (["--upload", "no-such-folder=gs://b/f"], "is not of the form DIR=gs://BUCKET/FOLDER, with a folder DIR"),
         (["--upload", ".=b/f"], "is not of the form DIR=gs://BUCKET/FOLDER, with a folder DIR"),
+        (["--rest-port", "65536"], "argument --rest-port: 65536 is not between 0 and 65535"),
+        (["--grpc-port", "-1"], "argument --grpc-port: -1 is not between 0 and 65535"),
+        (["--storage-port", "8e3"], "argument --storage-port: invalid int value: '8e3'"),
+        (["--cleanup-delay", "nan"], "argument --cleanup-delay: nan is not a number of seconds, from 0 on"),
+        (["--cleanup-delay", "-1"], "argument --cleanup-delay: -1 is not a number of seconds, from 0 on"),
+        (["--cleanup-delay", "inf"], "argument --cleanup-delay: inf is not"),
         (["--nothing"], "unrecognized arguments: --nothing"),
     ],
 )

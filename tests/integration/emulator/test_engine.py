@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -17,7 +18,6 @@ from google.cloud.aiplatform_v1.types import JobState
 from google.longrunning import operations_pb2
 from google.rpc import code_pb2
 
-from airflow_provider_nbjob.emulator import engine
 from airflow_provider_nbjob.emulator.server import Emulator
 from tests.integration.emulator.conftest import (
     BUCKET,
@@ -66,6 +66,16 @@ def test_a_notebook_that_runs_is_written_executed(client: NotebookServiceClient,
     document = executed(read_object, job)
     assert document.cells[1].outputs[0].data["text/plain"] == "42"
     assert [cell.execution_count for cell in document.cells] == [1, 2]
+
+
+def test_each_notebook_has_a_kernel_of_its_own_and_runs_as_this_user(
+    client: NotebookServiceClient, read_object: Read
+) -> None:
+    cell = "import os; seen = 'left' in globals(); left = 1; [os.getpid(), os.getuid(), seen]"
+    outputs = [executed(read_object, run_job(client, cell)).cells[0].outputs[0] for _ in range(2)]
+    first, second = (ast.literal_eval(output.data["text/plain"]) for output in outputs)
+    assert first[0] != second[0]
+    assert first[1:] == second[1:] == [os.getuid(), False]
 
 
 def test_a_job_shows_each_state_on_its_way(client: NotebookServiceClient, tmp_path: Path) -> None:
@@ -192,15 +202,15 @@ def test_the_execution_timeout_ends_all_processes(
     client: NotebookServiceClient, family: Family, read_object: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = threading.Event()
+    wait = subprocess.Popen.wait
 
-    class Started(subprocess.Popen):  # type: ignore[type-arg]
-        """A process whose time counts only from when the test has seen what it started."""
-
-        def wait(self, timeout: float | None = None) -> int:
+    def wait_once_started(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        """Wait, with a timeout that counts only from when the test has seen what the process started."""
+        if timeout == 2:
             started.wait(patient(60))
-            return super().wait(timeout)
+        return wait(self, timeout)
 
-    monkeypatch.setattr(engine, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": Started}))
+    monkeypatch.setattr(subprocess.Popen, "wait", wait_once_started)
     name, processes = start(client, family, execution_timeout={"seconds": 2})
     started.set()
     job = wait_for_state(client, name.partition("/operations/")[0], JobState.JOB_STATE_EXPIRED)

@@ -29,7 +29,7 @@ def test_the_request_of_a_sync_create_is_answered(http: httpx.Client) -> None:
         timeout=40,
         what="the operation done",
     )
-    assert polled["response"]["@type"] == "type.googleapis.com/google.cloud.aiplatform.v1.NotebookExecutionJob"
+    assert polled["response"]["@type"] == "type.googleapis.com/google.cloud.aiplatform.v1beta1.NotebookExecutionJob"
     assert polled["response"]["executionTimeout"] == "5400s"
     assert polled["response"]["jobState"] == "JOB_STATE_FAILED"  # there is no such bucket
     assert "error" not in polled

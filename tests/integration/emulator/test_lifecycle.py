@@ -32,7 +32,7 @@ from tests.integration.emulator.conftest import (
 from tests.integration.emulator.processes import Family, living
 from tests.support.patience import patient, wait_until
 
-pytestmark = pytest.mark.usefixtures("lasting_provisioning")
+pytestmark = [pytest.mark.usefixtures("lasting_provisioning"), pytest.mark.test_all]
 
 PLAIN = {"notebook_runtime_template_resource_name": template("plain")}
 SLOW = {"notebook_runtime_template_resource_name": template("slow-provisioning")}
@@ -179,7 +179,7 @@ def test_a_state_that_cannot_be_forced(http: httpx.Client, job_id: str, body: ob
 
 
 def test_jobs_and_operations_survive_a_restart(tmp_path: Path, family: Family) -> None:
-    data_dir = tmp_path / "data"
+    data_dir, trace = tmp_path / "data", tmp_path / "trace"
     with Emulator(data_dir, cleanup_delay=0, max_concurrent=1, buckets=[BUCKET]) as emulator:
         client = grpc_client(emulator)
         ended = create(client, make_job(), "ended")
@@ -187,15 +187,17 @@ def test_jobs_and_operations_survive_a_restart(tmp_path: Path, family: Family) -
         source = {"content": notebook(family.cell())}
         running = create(client, make_job(**PLAIN, direct_notebook_source=source), "running")
         processes = family.processes()
-        queued = run_cells(client, "1", job_id="queued")
+        queued = run_cells(client, f"open({str(trace)!r}, 'a').write('ran')", job_id="queued")
     assert living(processes) == []
+    assert not trace.exists()
     with Emulator(data_dir, cleanup_delay=0) as emulator:
         client = grpc_client(emulator)
         assert client.get_notebook_execution_job(name=before.name) == before
         assert client.get_operation(operations_pb2.GetOperationRequest(name=ended.operation.name)).done
-        for name in (job_name(running), queued):
-            job = client.get_notebook_execution_job(name=name)
-            assert (job.job_state, job.status.message) == (JobState.JOB_STATE_FAILED, INTERRUPTED)
+        job = client.get_notebook_execution_job(name=job_name(running))
+        assert (job.job_state, job.status.message) == (JobState.JOB_STATE_FAILED, INTERRUPTED)
+        wait_for_state(client, queued, JobState.JOB_STATE_SUCCEEDED)
+        assert trace.read_text() == "ran"
         assert client.get_operation(operations_pb2.GetOperationRequest(name=running.operation.name)).done
         listed = client.list_notebook_execution_jobs(request={"parent": PARENT, "order_by": "create_time"})
         assert [job.name.rpartition("/")[2] for job in listed] == ["ended", "running", "queued"]

@@ -147,14 +147,15 @@ def test_enums_are_numbers_where_that_is_asked(http: httpx.Client) -> None:
     assert isinstance(http.get(f"/v1/{job}?alt=json").json()["jobState"], str)
 
 
-def test_unknown_fields_are_tolerated(http: httpx.Client) -> None:
-    unknown = {
-        "parameters": {"day": "monday"},
-        "customContainerImage": {"repository": "r"},
+def test_what_the_service_takes_beside_its_public_fields_is_taken(http: httpx.Client) -> None:
+    beside = {
+        "parameters": {"day": "monday"},  # sent by Google's JupyterLab plugin
+        "workbenchRuntime": {"vmImage": {"project": "p", "family": "f"}},
         "labels": {"a": "b"},
     }
-    job = post_job(http, **unknown).partition("/operations/")[0]
-    shown = http.get(f"/v1/{job}", params={"prettyPrint": "true", "key": "k"}).json()
+    query = {"prettyPrint": "true", "key": "k", "$.xgafv": "2", "fields": "name", "quotaUser": "q"}
+    job = post_job(http, **beside).partition("/operations/")[0]
+    shown = http.get(f"/v1/{job}", params=query).raise_for_status().json()
     assert shown["labels"] == {"a": "b"}
     assert "parameters" not in shown
 

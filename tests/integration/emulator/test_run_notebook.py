@@ -25,6 +25,7 @@ runpy.run_module("ipykernel_launcher", run_name="__main__")
 """
 
 
+@pytest.mark.test_all
 @pytest.mark.parametrize(
     ("failures", "succeeded", "message"), [(2, True, ""), (3, False, "The kernel 'flaky' did not start.")]
 )

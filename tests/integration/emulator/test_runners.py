@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,8 @@ import pytest
 from airflow_provider_nbjob.emulator.runner import Runner, Runners
 from tests.integration.emulator.conftest import notebook
 from tests.support.patience import patient, wait_until
+
+pytestmark = pytest.mark.test_all
 
 
 @pytest.fixture
@@ -33,8 +36,16 @@ def run(runner: Runner, *cells: str, kernel_name: str = "") -> dict[str, object]
 
 def kernel_of(runner: Runner) -> psutil.Process:
     """Wait for the kernel that a runner started ahead."""
-    children = wait_until(lambda: psutil.Process(runner.process.pid).children(), timeout=40, what="a kernel")
-    return children[0]
+
+    def kernels() -> list[psutil.Process]:
+        found = []
+        for process in psutil.Process(runner.process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if any("ipykernel_launcher" in part for part in process.cmdline()):
+                    found.append(process)
+        return found
+
+    return wait_until(kernels, timeout=40, what="a kernel")[0]
 
 
 def test_a_kernel_is_there_before_its_notebook(runners: Runners, tmp_path: Path) -> None:

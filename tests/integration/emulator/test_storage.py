@@ -17,7 +17,7 @@ import pytest
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage as google_storage
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_nbjob.emulator import storage as storage_module
@@ -412,7 +412,6 @@ HEADERS = st.dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
     start=st.sampled_from(["/storage/v1/b", "/upload/storage/v1/b", "/download/storage/v1/b", ""]),
@@ -471,6 +470,7 @@ def test_a_folder_that_is_too_large_is_not_uploaded(
 # --- many clients ---
 
 
+@pytest.mark.test_all
 def test_greedy_clients_leave_others_their_turn(
     api: httpx.Client, client: google_storage.Client, storage: Storage
 ) -> None:

@@ -24,6 +24,8 @@ from airflow_provider_nbjob.notebook.source import read_notebook
 from tests.integration.notebook.conftest import LIMITS
 from tests.unit.notebook.documents import NOTEBOOKS
 
+pytestmark = pytest.mark.test_all
+
 CET = ZoneInfo("Europe/Berlin")
 KNOWN: list[Any] = [
     *(None, True, False, 0, -1, 2**64, -(10**4000), 0.0, -0.0, 1e-320, 1.7e308, math.inf, -math.inf, math.nan),
@@ -118,7 +120,7 @@ def same(value: Any, other: Any) -> bool:
 
 
 def test_values_come_out_of_python_as_they_went_in(tmp_path: Path):
-    values = [*KNOWN, deep(64), *generated(300)]
+    values = [*KNOWN, deep(64), *generated(100)]
     parameters = {f"p{number}": value for number, value in enumerate(values)}
     assert problems_of(parameters) == []
     show = """import base64, pickle
@@ -128,7 +130,7 @@ print(base64.b64encode(pickle.dumps([globals()[f"p{n}"] for n in range(COUNT)]))
     executed = run(read_notebook(content), tmp_path)
     (output,) = executed.cells[1].outputs
     returned = pickle.loads(b64decode(output.text))
-    assert len(returned) == len(values) > 300
+    assert len(returned) == len(values) > 100
     assert [(value, other) for value, other in zip(values, returned, strict=True) if not same(value, other)] == []
 
 

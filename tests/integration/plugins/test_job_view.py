@@ -15,6 +15,8 @@ from tests.conftest import CHECKOUT
 from tests.integration.plugins.conftest import FAILING, WAY
 from tests.integration.test_operators import SLEEPING, active_jobs
 
+pytestmark = pytest.mark.test_all
+
 
 def test_a_success_with_parameters_and_results(success):
     view = view_of(success.data(), Outcomes())

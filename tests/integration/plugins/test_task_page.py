@@ -19,9 +19,12 @@ from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounde
 from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
+from airflow_provider_nbjob.rendering import renderer
 from tests.integration.plugins.conftest import FAILING
 from tests.integration.test_operators import SLEEPING
 from tests.support.patience import patient
+
+pytestmark = pytest.mark.test_all
 
 QUERY = "dag_id=d&run_id=r&task_id=t"
 
@@ -98,6 +101,17 @@ def test_the_notebook_is_a_document_without_rights(browser, failure, theme):
     assert 'id="cell-3"' in answer.text
     assert "<script" not in answer.text
     assert browser.get(f"/notebook?{QUERY}&theme={theme}").content == answer.content  # from the cache
+
+
+def test_without_the_extra_the_tab_shows_all_but_the_notebook(browser, failure, monkeypatch):
+    there = renderer.find_spec
+    monkeypatch.setattr(renderer, "find_spec", lambda name: None if name == "nbconvert" else there(name))
+    browser.task = failure.data()
+    shown, notebook = (browser.get(f"/{path}?{QUERY}") for path in ("task", "notebook"))
+    assert shown.status_code == 200
+    assert 'data-state="JOB_STATE_FAILED"' in shown.text
+    assert "KeyError: &#39;west&#39;" in shown.text
+    assert "pip install &#39;airflow-provider-nbjob[ui]&#39;" in notebook.text
 
 
 def test_a_running_job_is_asked_again(browser, ran):

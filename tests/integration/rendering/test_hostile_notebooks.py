@@ -21,6 +21,8 @@ from airflow_provider_nbjob.rendering import DOCUMENT_HEADERS, SANDBOX, render
 from tests.browser import chromium
 from tests.support.patience import patient
 
+pytestmark = pytest.mark.test_all
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks" / "hostile").glob("*.ipynb"))
 SETTLING_MS = 400  # for what a notebook would do by and by
 KEYS = 15  # more than there are things to reach by Tab in any of the documents
@@ -161,7 +163,9 @@ def trusting(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("framed", [True, False], ids=["framed", "alone"])
+@pytest.mark.parametrize(
+    "framed", [pytest.param(True, id="framed"), pytest.param(False, id="alone", marks=pytest.mark.test_all)]
+)
 def test_a_hostile_notebook_does_nothing(browser, site, path, framed):
     site.show(render(path.read_bytes(), theme="light", failing_cell=1, timeout=patient(60)), trusted=False)
     seen = opened(browser, site, PAGE if framed else DOCUMENT)
@@ -173,12 +177,14 @@ def test_a_hostile_notebook_does_nothing(browser, site, path, framed):
     assert [address.partition("#")[0] for address in seen.addresses] == [site.url + each for each in expected]
 
 
+@pytest.mark.test_all
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_trusted_it_does_what_it_is_meant_to(browser, site, path):
     site.show(trusting(path), trusted=True)
     assert has_tripped(opened(browser, site, DOCUMENT, follows=False, until=has_tripped))
 
 
+@pytest.mark.test_all
 def test_sanitizing_alone_is_enough(browser, site):
     """The second wall is not what holds: without policy and sandbox nothing happens either."""
     for path in NOTEBOOKS:
@@ -187,6 +193,7 @@ def test_sanitizing_alone_is_enough(browser, site):
         assert (path.stem, requests_of(seen), seen.titles) == (path.stem, [site.url + DOCUMENT], ["Notebook"])
 
 
+@pytest.mark.test_all
 @pytest.mark.parametrize("framed", [True, False], ids=["framed", "alone"])
 def test_policy_and_sandbox_alone_let_no_script_run(browser, site, framed):
     """The first wall is not what holds: a document that is not sanitized at all runs nothing, and loads nothing."""

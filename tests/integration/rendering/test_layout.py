@@ -11,6 +11,8 @@ from tests.browser import chromium
 from tests.support.patience import patient
 from tests.unit.rendering.pages import code, data, markdown, notebook
 
+pytestmark = pytest.mark.test_all
+
 TABLE = "<table class=dataframe><tr>" + "".join(f"<td>column {number}</td>" for number in range(40)) + "</tr></table>"
 WIDE = "x" * 1000
 NOTEBOOK = notebook(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.sdk import DAG
 
@@ -34,13 +35,18 @@ def job_arguments(**changes):
 
 DAGS = {
     "deferred": {"deferrable": True},
+    "of_connection": {"deferrable": True, "gcp_conn_id": "faults"},
     "deferred_retried": {
         "deferrable": True,
         "retries": 1,
         "on_retry_callback": lambda context: tell(context) if hasattr(context["exception"], "cell") else None,
         "on_failure_callback": tell,
     },
+    "deferred_checked": {"deferrable": True, "retries": 3, "fail_on_cell_error": True},
     "blocking_retried": {"retries": 1},
+    "edited": {"retries": int(Path(os.environ["FAULTS_RETRIES"]).read_text())},
+    "own_id": {"retries": 1, "notebook_execution_job_id": "own-{{ run_id | replace('_', '-') }}"},
+    "going_on": {"deferrable": True, "cancel_on_kill": False},
     "deferred_limited": {"deferrable": True, "execution_timeout": timedelta(seconds=5)},
     "blocking_limited": {"execution_timeout": timedelta(seconds=5)},
 }
@@ -51,7 +57,8 @@ for dag_id, settings in DAGS.items():
 
 for dag_id, count in MAPPED.items():
     with DAG(dag_id, schedule=None):
-        CreateNotebookExecutionJobOperator.partial(**job_arguments(deferrable=True, retries=1)).expand(
+        # Tries to spare: on a busy machine Airflow takes workers for dead that are late to tell of themselves.
+        CreateNotebookExecutionJobOperator.partial(**job_arguments(deferrable=True, retries=4)).expand(
             labels=[{"n": str(n)} for n in range(count)]
         )
 

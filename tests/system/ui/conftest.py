@@ -61,15 +61,19 @@ def finished(airflow: Airflow) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture
 def waiting(airflow: Airflow, emulator: EmulatorProcess, tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The run of a notebook that runs, of the DAG `waiting`, and what has it go on to its end."""
+    """The run of a notebook that runs, as its task has seen, of the DAG `waiting`; and what has it go on to its end."""
     gate = tmp_path / "gate"
     run_id = airflow.trigger("waiting", {"gate": str(gate)})
 
     def runs() -> bool:
         return any(job["jobState"] == "JOB_STATE_RUNNING" for job in emulator.jobs() if run_id in job["displayName"])
 
+    def is_seen_to_run() -> bool:
+        return "is JOB_STATE_RUNNING" in airflow.log("waiting", run_id, "notebook")
+
     try:
         wait_until(runs, timeout=90, what="a notebook that runs")
+        wait_until(is_seen_to_run, timeout=60, what="the task's look at it", interval=1)
         yield run_id, gate.touch
     finally:
         gate.touch()

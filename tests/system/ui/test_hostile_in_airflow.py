@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 from playwright.sync_api import Frame, Page, expect
 
-from airflow_provider_nbjob.record import JOB_XCOM_KEY
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY
 from tests.conftest import CHECKOUT, EmulatorProcess
 from tests.system.ui.airflow_ui import notebook_of, open_page, open_tab
 from tests.system.ui.dags.notebooks import MARKUP

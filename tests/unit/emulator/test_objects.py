@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_nbjob.emulator import stored_object
@@ -76,7 +76,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Objects, 
         yield objects, outside
 
 
-@settings(max_examples=100, deadline=None)
 @given(contents=st.dictionaries(LEGAL, st.binary(max_size=10), min_size=1, max_size=6))
 def test_any_legal_names_hold_their_contents_inside_the_folder(
     shared: tuple[Objects, Path], contents: dict[str, bytes]
@@ -96,7 +95,6 @@ def test_any_legal_names_hold_their_contents_inside_the_folder(
     assert not list((outside / "data" / "cloudstorage" / ".nbjob" / "objects").iterdir())
 
 
-@settings(max_examples=100, deadline=None)
 @given(bucket=ANY_NAME, name=ANY_NAME)
 def test_any_text_is_a_name_or_refused(shared: tuple[Objects, Path], bucket: str, name: str) -> None:
     objects, _ = shared
@@ -222,7 +220,6 @@ def all_pages(objects: Objects, limit: int, **options: Any) -> tuple[list[str], 
 SHORT = st.text("ab/\U0010ffff\ud7ff", min_size=1, max_size=6).filter(lambda name: name_fault(name) is None)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     existing=st.sets(SHORT, max_size=12),
     prefix=st.text("ab/", max_size=3),
@@ -319,9 +316,3 @@ def test_metadata_that_is_lost_costs_no_content(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cloudstorage" / ".nbjob")
     with opened(tmp_path / "cloudstorage") as objects:
         assert (names(objects), read(objects, "runs/a")) == (["runs/a"], b"content")
-
-
-def test_a_second_emulator_is_refused(objects: Objects, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="is used by another emulator"):
-        Objects(tmp_path / "cloudstorage")
-    put(objects, "a")

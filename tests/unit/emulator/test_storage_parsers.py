@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from google.api_core.exceptions import BadRequest, RequestRangeNotSatisfiable
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_nbjob.emulator.downloads import Gunzip, byte_range
@@ -50,7 +50,6 @@ def holds_boundary(content: bytes) -> bool:
     return any(b"\n--" + BOUNDARY + end in b"\n" + content + b"\n" for end in (b"--", b"\n", b"\r\n", b" ", b"\t"))
 
 
-@settings(max_examples=200, deadline=None)
 @given(TRICKY.filter(lambda content: not holds_boundary(content)), st.sampled_from([b"\n", b"\r\n"]), st.integers())
 def test_a_multipart_body_is_read_however_it_is_cut(content: bytes, line: bytes, seed: int) -> None:
     body, found = parse(cut(body_of(b'{"name": "n"}', content, line) + b"\r\nepilogue", seed))
@@ -59,7 +58,6 @@ def test_a_multipart_body_is_read_however_it_is_cut(content: bytes, line: bytes,
     assert (body.metadata, found, body.content_type, body.is_complete) == (b'{"name": "n"}', content, "text/x", True)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | TRICKY, st.integers())
 def test_any_other_body_is_refused_or_incomplete(content: bytes, seed: int) -> None:
     try:
@@ -86,7 +84,6 @@ def test_a_boundary_is_read_as_clients_write_it(header: str, boundary: bytes) ->
     assert boundary_of(header) == boundary
 
 
-@settings(max_examples=200)
 @given(st.text() | st.text().map("multipart/related; boundary={}".format))
 def test_any_content_type_has_a_boundary_or_is_refused(header: str) -> None:
     try:
@@ -96,7 +93,6 @@ def test_any_content_type_has_a_boundary_or_is_refused(header: str) -> None:
     assert boundary
 
 
-@settings(max_examples=200)
 @given(st.text() | st.from_regex(r"bytes=[0-9]{0,25}-[0-9]{0,25}"), st.integers(0, 1000))
 def test_a_range_lies_inside_the_object(header: str, size: int) -> None:
     try:
@@ -125,7 +121,6 @@ def unpack(content: bytes) -> bytes:
     return b"".join(pieces)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=100).map(lambda each: each * 5000), min_size=1, max_size=4), st.integers(0, 40))
 def test_packed_files_are_unpacked_in_small_pieces(members: list[bytes], padding: int) -> None:
     assert unpack(b"".join(map(gzip.compress, members)) + bytes(padding)) == b"".join(members)
@@ -135,7 +130,6 @@ def test_many_empty_members_are_unpacked_piece_by_piece() -> None:
     assert unpack(gzip.compress(b"") * 20_000 + gzip.compress(b"end")) == b"end"
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(min_size=1, max_size=100) | st.binary(max_size=100).map(lambda each: gzip.compress(each)[:-1]))
 def test_a_damaged_file_raises_one_error(content: bytes) -> None:
     try:
@@ -153,7 +147,6 @@ JSON = st.recursive(
 KEYS = st.sampled_from(["contentType", "metadata", "cacheControl", "size", "name", "generation", "x"])
 
 
-@settings(max_examples=100)
 @given(st.dictionaries(KEYS, JSON), st.none() | st.just({"contentType": "a", "metadata": {"k": "v"}}))
 def test_any_metadata_is_kept_or_refused(resource: dict[str, Any], before: dict[str, Any] | None) -> None:
     fields = fields_of(resource, before)

@@ -251,11 +251,12 @@ def test_a_folder_without_a_notebook_has_none(google, hook):
     assert hook.find_output_notebook(ended_job()) is None
 
 
-def test_a_bucket_that_is_gone_has_no_notebook(google, hook, capsys):
+def test_a_bucket_that_is_gone_is_no_folder_without_a_notebook(google, hook):
     google.storage.buckets.clear()
-    assert hook.stat_output_notebook(ended_job()) is None
-    assert hook.find_output_notebook(ended_job()) is None
-    assert "Could not" not in capsys.readouterr().out
+    for look in (hook.stat_output_notebook, hook.find_output_notebook):
+        with pytest.raises(ApiError, match="The specified bucket does not exist") as raised:
+            look(ended_job())
+        assert raised.value.code == "NOT_FOUND"
 
 
 def test_a_job_without_an_output_folder_has_no_notebook(google, hook):
@@ -266,12 +267,27 @@ def test_a_job_without_an_output_folder_has_no_notebook(google, hook):
 def test_a_bucket_that_cannot_be_listed_is_told(google, hook, capsys):
     google.storage.put(EXECUTED, CONTENT)
     google.storage.fail("list", 403, "no storage.objects.list access")
-    with pytest.raises(NotebookExecutionJobError, match=f"Could not look for the executed notebook in {OUTPUT}/j1/: "):
-        hook.stat_output_notebook(ended_job())
-    assert hook.find_output_notebook(ended_job()) is None
+    for look in (hook.stat_output_notebook, hook.find_output_notebook):
+        with pytest.raises(ApiError, match=f"Could not look for the executed notebook in {OUTPUT}/j1/: ") as raised:
+            look(ended_job())
+        assert raised.value.code == "PERMISSION_DENIED"
+    result = hook.get_result(ended_job())
+    assert result.output_notebook_uri is None
+    assert result.output_error == raised.value.public
     lines = [line for line in capsys.readouterr().out.splitlines() if "no storage.objects.list access" in line]
     assert len(lines) == 1
     assert "warning" in lines[0]
+
+
+def test_a_result_tells_a_job_without_output_from_one_that_has_nowhere_to_write(google, hook):
+    written_none = hook.get_result(ended_job())
+    assert (written_none.output_notebook_uri, written_none.output_error) == (None, None)
+    nowhere = hook.get_result(ended_job(gcs_output_uri=""))
+    assert nowhere.output_notebook_uri is None
+    assert "no gcs_output_uri" in nowhere.output_error
+    google.storage.put(EXECUTED, CONTENT)
+    written = hook.get_result(ended_job())
+    assert (written.output_notebook_uri, written.output_error) == (EXECUTED, None)
 
 
 def test_an_outage_is_waited_for_when_an_executed_notebook_is_looked_for(google, hook, pauses):

@@ -36,7 +36,7 @@ EXECUTED = notebook(
     metadata={"kernelspec": {"name": "python3", "language": "python"}, "language_info": {"name": "python"}},
 )
 DOCUMENTS = [EXECUTED, *(path.read_bytes() for path in sorted(NOTEBOOKS.glob("*.ipynb")))]
-fuzzed = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+fuzzed = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
@@ -130,7 +130,7 @@ THINGS = st.recursive(
 
 
 @given(THINGS | st.dictionaries(st.text() | st.integers() | WORDS, THINGS))
-@settings(fuzzed, max_examples=100)
+@settings(fuzzed, max_examples=40)
 def test_whatever_is_passed(parameters: Any):
     problems = problems_of(parameters)
     assert all(problem.startswith("parameters") and len(problem) < 1000 for problem in problems)

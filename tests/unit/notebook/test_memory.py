@@ -11,6 +11,8 @@ import pytest
 
 from tests.unit.notebook.documents import code, display, notebook, stream
 
+pytestmark = pytest.mark.test_all  # each writes and reads 200 MB
+
 SIZE = 200_000_000
 
 SCRIPT = """

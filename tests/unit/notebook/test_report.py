@@ -6,7 +6,7 @@ import io
 import pickle
 
 from airflow_provider_nbjob.exceptions import JobFailed
-from airflow_provider_nbjob.failures import never_retried
+from airflow_provider_nbjob.lifecycle.final_errors import never_retried
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
 from airflow_provider_nbjob.notebook.report import failure_report, output_lines
 from tests.unit.notebook.documents import code, error, notebook, stream

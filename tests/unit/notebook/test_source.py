@@ -11,9 +11,9 @@ import nbformat
 import pytest
 
 from airflow_provider_nbjob.exceptions import InvalidJob
+from airflow_provider_nbjob.job.spec import NotebookExecutionJobSpec
 from airflow_provider_nbjob.notebook.parameters import parameterize
 from airflow_provider_nbjob.notebook.source import read_notebook
-from airflow_provider_nbjob.spec import NotebookExecutionJobSpec
 from tests.unit.notebook.documents import NOTEBOOKS, code, notebook
 
 SCRIPT = """\

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_nbjob.exceptions import NotebookUnreadable
@@ -62,7 +62,6 @@ def test_strings_are_cut_between_characters(texts: list[str], ascii_only: bool, 
 
 
 @given(VALUES, st.integers(3, 12))
-@settings(max_examples=50)
 def test_a_walk_reads_every_value(value: Any, chunk: int):
     content = json.dumps({"before": value, "value": value, "after": 1}).encode()
     walk = Walk(Document(io.BytesIO(content), max_bytes=10**6, chunk=chunk))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, literal
 from airflow.sdk.bases.operator import BaseOperator
 
+from airflow_provider_nbjob.arguments.templates import is_templated
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from airflow_provider_nbjob.operators.templating import is_templated, untemplated
+from airflow_provider_nbjob.operators.templating import untemplated
 from tests.integration.conftest import arguments, make_context
 from tests.support.fake_google import OUTPUT, REPOSITORY, FakeGoogle
 from tests.unit.notebook.documents import code, notebook
@@ -70,13 +71,25 @@ def test_a_notebook_is_bytes_which_airflow_does_not_render(content):
         "notebooks/{{ params.name }}.ipynb",
         CONTENT,
         b"",
+        "{% if prod %}a.ipynb{% else %}b.ipynb{% endif %}",
+        "{# the daily one #}daily.ipynb",
+        "\n {%- if prod -%} a.ipynb {%- endif -%}",
         None,
-        Path("daily.ipynb"),
         7,
     ],
 )
 def test_what_is_no_notebook_stays_what_it_is(source):
     assert untemplated(source) is source
+
+
+@pytest.mark.parametrize("path", [Path("daily.ipynb"), Path("/dags/daily.ipynb"), PurePosixPath("a/daily.ipynb")])
+def test_a_path_is_a_text_which_airflow_does_not_resolve(path):
+    assert untemplated(path) == str(path)
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_what_holds_bytes_is_bytes(kind):
+    assert untemplated(kind(CONTENT)) == CONTENT
 
 
 def test_the_output_of_another_task_stays_what_it_is():
@@ -104,6 +117,10 @@ class Nested:
         Nested(),
         [Nested()],
         literal("{{ ds }}"),
+        "{# a comment #}",
+        {"gs://bucket/{{ ds }}"},
+        frozenset({("{{ ds }}",)}),
+        [{"a": {"{{ ds }}"}}],
     ],
 )
 def test_a_value_that_only_the_run_knows(value):
@@ -134,6 +151,10 @@ def test_the_output_of_another_task_is_known_only_to_the_run():
         datetime(2026, 1, 1, tzinfo=timezone.utc),
         timedelta(hours=1),
         {1: 2},
+        {"a", 1},
+        Path("daily.ipynb"),
+        [Path("daily.ipynb")],
+        object(),
     ],
 )
 def test_a_value_that_is_known_when_the_dag_is_parsed(value):
@@ -149,7 +170,6 @@ def test_what_is_no_template_is_checked_at_once_beside_templates():
             gcs_notebook_source="{{ ds }}", location="nowhere", labels={"{{ ds }}": "Upper"}, kernel_name="{% a %}"
         )
     assert sorted(problem.partition(":")[0] for problem in raised.value.problems) == [
-        "kernel_name",
         "labels",
         "labels",
         "location",

@@ -9,11 +9,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import sessionmaker
 
-from airflow_provider_nbjob.plugins.notebook_jobs import URL_PREFIX, access
+from airflow_provider_nbjob.plugins.notebook_jobs import access
 from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app, get_user
 from airflow_provider_nbjob.plugins.notebook_jobs.jobs_page import path_in_airflow
 from airflow_provider_nbjob.plugins.notebook_jobs.listing import PAGE_SIZE
+from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 from tests.metadata import Rows, ended, record
 
 SUCCEEDED = ended("JOB_STATE_SUCCEEDED")

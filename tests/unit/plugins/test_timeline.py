@@ -5,9 +5,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_nbjob.job import JobState
+from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import JobView
 from airflow_provider_nbjob.plugins.notebook_jobs.timeline import LEAST, WIDTH, steps_of
-from airflow_provider_nbjob.record import JobSteps
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

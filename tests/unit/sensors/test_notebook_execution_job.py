@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferred,
 )
 from airflow.sdk import DAG
@@ -20,23 +21,28 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from google.api_core.exceptions import (
     Aborted,
     DeadlineExceeded,
+    FailedPrecondition,
     InternalServerError,
     InvalidArgument,
+    MethodNotImplemented,
     PermissionDenied,
     ResourceExhausted,
     ServiceUnavailable,
 )
 
+from airflow_provider_nbjob import outages
 from airflow_provider_nbjob.exceptions import (
     ApiError,
+    ConnectionUnavailable,
     InvalidJob,
     JobCancelled,
     JobExpired,
     JobFailed,
     JobLost,
+    JobUnwatched,
     NotebookExecutionJobError,
 )
-from airflow_provider_nbjob.hooks import requests
+from airflow_provider_nbjob.hooks import looking, requests
 from airflow_provider_nbjob.sensors import notebook_execution_job as sensor_module
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from tests.integration.conftest import make_context
@@ -61,6 +67,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Unrecognized JobState")
 
 @pytest.fixture
 def google(monkeypatch) -> FakeWait:
+    monkeypatch.setattr(looking, "CONFIRM_SECONDS", 0.01)
     return FakeWait(monkeypatch)
 
 
@@ -220,6 +227,7 @@ def test_a_success_is_pushed(google, wait, context):
         "status": {"code": 0, "message": ""},
         "create_time": MOMENT.isoformat(),
         "output_notebook_uri": EXECUTED,
+        "output_error": None,
         "failed_cell": None,
     }
 
@@ -306,10 +314,7 @@ def test_a_cell_that_raised_in_a_success_fails_the_sensor_if_asked_for(google, w
 
 
 @pytest.mark.parametrize(("state", "_"), ENDS)
-def test_soft_fail_skips_a_sensor_whose_job_is_no_success(request, wait, context, state, _):
-    if wait.way == "deferrable":
-        reason = "the look before deferring does not take soft_fail into account"
-        request.applymarker(pytest.mark.xfail(reason=reason, raises=AirflowFailException, strict=True))
+def test_soft_fail_skips_a_sensor_whose_job_is_no_success(wait, context, state, _):
     with pytest.raises(AirflowSkipException, match="soft_fail"):
         wait(context, state, soft_fail=True)
 
@@ -378,15 +383,75 @@ def test_a_poke_sends_one_request_whatever_comes_of_it(service, context, monkeyp
     assert service.calls == {method: 1}
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
+REFUSALS = [PermissionDenied("not yours"), FailedPrecondition("not now"), MethodNotImplemented("not here")]
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule", "deferrable"])
 @pytest.mark.parametrize("way", ["job", "schedule"])
-def test_a_refusal_fails_the_poke_and_may_be_retried(service, context, deferrable, way):
+@pytest.mark.parametrize("error", REFUSALS)
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_refusals_that_do_not_last_fail_no_sensor(service, context, mode, way, error, times):
+    service.put("SUCCEEDED", schedule_resource_name=SCHEDULE)
+    service.fail("get" if way == "job" else "list", error, times=times)
+    make = for_job if way == "job" else for_schedule
+    waiting = make(deferrable=True) if mode == "deferrable" else make(mode=mode)
+    assert execute(waiting, context)["name"] == JOB
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule", "deferrable"])
+@pytest.mark.parametrize("way", ["job", "schedule"])
+def test_refusals_that_last_end_a_sensor_with_the_error_of_all_waits(service, context, mode, way, monkeypatch):
+    monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.05)
     service.fail("get" if way == "job" else "list", PermissionDenied("not yours"))
-    waiting = (for_job if way == "job" else for_schedule)(deferrable=deferrable)
-    with pytest.raises(ApiError, match="PERMISSION_DENIED: not yours") as caught:
-        waiting.execute(context)
-    assert caught.value.code == "PERMISSION_DENIED"
+    make = for_job if way == "job" else for_schedule
+    waiting = make(deferrable=True) if mode == "deferrable" else make(mode=mode)
+    with pytest.raises(JobUnwatched, match="PERMISSION_DENIED: not yours") as caught:
+        execute(waiting, context)
     assert not isinstance(caught.value, AirflowFailException)
+    assert sum(service.calls.values()) >= outages.REFUSALS_MIN
+
+
+@pytest.mark.parametrize("error", [PermissionDenied("not yours"), InvalidArgument("no such region")])
+def test_a_refusal_after_the_job_was_seen_fails_no_sensor(service, context, error):
+    service.put("RUNNING", "SUCCEEDED")
+    waiting = for_job()
+    assert not waiting.poke(context).is_done
+    service.fail("get", error, times=2)
+    assert [waiting.poke(context).is_done for _ in range(3)] == [False, False, True]
+
+
+def test_the_sensor_reads_its_connection_anew(service, context, monkeypatch):
+    service.put("RUNNING")
+    waiting = for_job()
+    assert not waiting.poke(context).is_done
+    read = []
+    monkeypatch.setattr(waiting.hook, "reread_connection", lambda: read.append(1))
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.looking.CONNECTION_SECONDS_MAX", 0.0)
+    assert not waiting.poke(context).is_done
+    assert read
+
+
+def test_a_deferrable_sensor_pokes_on_while_the_connection_cannot_be_read(service, context, monkeypatch, capsys):
+    service.put("RUNNING", "RUNNING", "SUCCEEDED")
+    waiting = for_job(deferrable=True)
+
+    def unread():
+        raise ConnectionUnavailable("the secrets backend is down", "UNAVAILABLE")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(type(waiting), "hook_maker", lambda self: unread)
+        assert not waiting.poke(context).is_done
+    assert execute(waiting, context)["name"] == JOB
+    assert capsys.readouterr().out.count("The API answers again") == 1
+
+
+def test_deferring_is_no_answer_of_the_api(service, context, capsys):
+    service.put("RUNNING")
+    service.fail("get", ServiceUnavailable("down"))
+    defer(for_job(deferrable=True), context)
+    printed = capsys.readouterr().out
+    assert printed.count("Looking failed") == 1
+    assert "The API answers again" not in printed
 
 
 @pytest.mark.parametrize("way", ["job", "schedule"])
@@ -397,12 +462,10 @@ def test_bad_input_is_never_retried(service, context, way):
     assert isinstance(caught.value, AirflowFailException)
 
 
-def test_an_unexpected_error_is_raised_as_it_is(service, context):
-    failure = RuntimeError("a fault of ours")
-    service.fail("get", failure)
-    with pytest.raises(RuntimeError) as caught:
-        for_job().execute(context)
-    assert caught.value is failure
+def test_an_unexpected_error_of_a_client_is_an_outage_and_told(service, context, capsys):
+    service.fail("get", RuntimeError("a fault of the client library"))
+    assert not for_job().poke(context).is_done
+    assert "RuntimeError: a fault of the client library" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -502,7 +565,9 @@ def test_a_deferred_sensor_hands_over_its_schedule(service, context, clock, has_
         f"{TRIGGERS}.ScheduledNotebookExecutionJobTrigger",
         {
             "name": "77",
-            "created_after": MOMENT.timestamp(),
+            "created_after": MOMENT.timestamp() - 18 * 3600,
+            "created_before": MOMENT.timestamp() + 6 * 3600,
+            "run_time": MOMENT.timestamp(),
             "location": "us-central1",
             "project_id": "q",
             "gcp_conn_id": "google_cloud_default",
@@ -531,11 +596,6 @@ def test_the_states_that_the_trigger_saw_are_pushed(service, context):
     assert states == ["JOB_STATE_QUEUED", "JOB_STATE_RUNNING", "JOB_STATE_SUCCEEDED"]
 
 
-@pytest.mark.xfail(
-    reason="neither the trigger's last look nor the resumed sensor notes the state down",
-    raises=AssertionError,
-    strict=True,
-)
 def test_the_state_that_was_seen_at_the_deadline_is_pushed(service, context):
     service.put("RUNNING", "SUCCEEDED")
     execute(for_job(deferrable=True, timeout=0), context)
@@ -575,7 +635,7 @@ def test_a_job_that_is_lost_in_the_triggerer_is_never_retried(service, context, 
 def test_any_other_outcome_may_be_retried(service, context, outcome):
     event = {**FINISHED, "outcome": outcome, "message": "PERMISSION_DENIED: not yours"}
     message = f"Waiting for notebook job {JOB} failed: PERMISSION_DENIED: not yours"
-    with pytest.raises(NotebookExecutionJobError, match=message) as caught:
+    with pytest.raises(JobUnwatched, match=message) as caught:
         resume(for_job(deferrable=True), context, event)
     assert not isinstance(caught.value, AirflowFailException)
     assert not service.calls
@@ -602,11 +662,6 @@ def test_an_outage_after_the_event_may_be_retried(service, context):
     assert not isinstance(caught.value, AirflowFailException)
 
 
-@pytest.mark.xfail(
-    reason="a job that is gone when the sensor resumes is retried, and not skipped by soft_fail",
-    raises=AssertionError,
-    strict=True,
-)
 def test_a_job_that_is_deleted_after_the_event_is_never_retried(service, context):
     with pytest.raises(JobLost) as caught:
         resume(for_job(deferrable=True), context, FINISHED)
@@ -632,12 +687,13 @@ def test_the_newest_job_of_a_schedule_counts(service, context):
     service.put("FAILED", name=f"{JOB}-first", schedule_resource_name=SCHEDULE)
     later = MOMENT + timedelta(hours=1)
     newest = service.put("SUCCEEDED", schedule_resource_name=SCHEDULE, create_time=later)
-    assert for_schedule().execute(context)["name"] == newest
+    assert for_schedule(created_after=MOMENT).execute(context)["name"] == newest
+    assert for_schedule().execute(with_run(data_interval_start=later))["name"] == newest
 
 
 def test_a_newer_job_takes_the_place_of_the_one_that_was_seen(service, context):
     service.put("RUNNING", name=f"{JOB}-first", schedule_resource_name=SCHEDULE)
-    waiting = for_schedule()
+    waiting = for_schedule(created_after=MOMENT)
     assert not waiting.poke(context).is_done
     assert record_in(context)["name"] == f"{JOB}-first"
     service.put("RUNNING", schedule_resource_name=SCHEDULE, create_time=MOMENT + timedelta(hours=1))
@@ -645,9 +701,20 @@ def test_a_newer_job_takes_the_place_of_the_one_that_was_seen(service, context):
     assert record_in(context)["name"] == JOB
 
 
+def test_a_newer_job_does_not_take_the_place_of_the_one_of_a_run(service, context):
+    """One that takes longer than the time between two would never be waited for to its end."""
+    service.put("RUNNING", name=f"{JOB}-first", schedule_resource_name=SCHEDULE)
+    waiting = for_schedule()
+    assert not waiting.poke(context).is_done
+    service.put("RUNNING", schedule_resource_name=SCHEDULE, create_time=MOMENT + timedelta(hours=1))
+    assert not waiting.poke(context).is_done
+    assert record_in(context)["name"] == f"{JOB}-first"
+
+
 def test_a_schedule_that_has_launched_nothing_is_waited_for(service, context, capsys):
     service.put("SUCCEEDED", schedule_resource_name=f"{PARENT}/schedules/78")
-    assert not for_schedule().poke(context).is_done
+    now = datetime.now(timezone.utc)
+    assert not for_schedule().poke({**context, "dag_run": with_run(data_interval_start=now)["dag_run"]}).is_done
     assert f"Schedule {SCHEDULE} has launched no job yet" in capsys.readouterr().out
     assert not context["ti"].pushed
 
@@ -675,15 +742,17 @@ def test_what_names_no_schedule_of_the_location_is_never_retried(service, contex
 
 
 EARLY, LATE = MOMENT - timedelta(hours=1), MOMENT + timedelta(hours=1)
+DAY_EARLY, DAY_LATE = MOMENT - timedelta(days=1), MOMENT + timedelta(days=1)
 
 
 @pytest.mark.parametrize(
     ("created_after", "run", "counts"),
     [
-        (None, {"data_interval_start": MOMENT, "start_date": LATE}, True),  # at the moment itself
-        (None, {"data_interval_start": LATE, "start_date": EARLY}, False),
+        (None, {"data_interval_start": MOMENT, "start_date": DAY_LATE}, True),  # at the moment itself
+        (None, {"data_interval_start": DAY_LATE, "start_date": EARLY}, False),
         (None, {"data_interval_start": None, "start_date": EARLY}, True),
-        (None, {"data_interval_start": None, "start_date": LATE}, False),
+        (None, {"data_interval_start": None, "start_date": DAY_LATE}, False),
+        (None, {"data_interval_start": DAY_EARLY}, False),
         (EARLY, {"data_interval_start": LATE}, True),
         (LATE, {"data_interval_start": EARLY}, False),
         ("2025-12-31T23:59:59Z", {"data_interval_start": LATE}, True),
@@ -693,7 +762,7 @@ EARLY, LATE = MOMENT - timedelta(hours=1), MOMENT + timedelta(hours=1)
         ("2026-01-01 00:00:01", {"data_interval_start": EARLY}, False),
         (datetime(2025, 12, 31, 23, tzinfo=timezone(timedelta(hours=-2))), {"data_interval_start": EARLY}, False),
         ("", {"data_interval_start": EARLY}, True),  # a template that came out as nothing
-        ("", {"data_interval_start": LATE}, False),
+        ("", {"data_interval_start": DAY_LATE}, False),
     ],
 )
 def test_jobs_that_were_launched_earlier_do_not_count(service, created_after, run, counts):
@@ -711,9 +780,6 @@ def five_hours_behind(monkeypatch):
     time.tzset()
 
 
-@pytest.mark.xfail(
-    reason="a datetime without a zone is taken for the worker's local time", raises=AssertionError, strict=True
-)
 @pytest.mark.usefixtures("five_hours_behind")
 def test_a_time_without_a_zone_is_utc_whichever_way_it_is_given(service, context):
     service.put("SUCCEEDED", schedule_resource_name=SCHEDULE)
@@ -734,3 +800,143 @@ def test_what_is_no_time_fails_the_sensor(service, context, created_after, defer
     service.put("SUCCEEDED", schedule_resource_name=SCHEDULE)
     with pytest.raises((ValueError, AttributeError, InvalidJob)):
         for_schedule(created_after=created_after, deferrable=deferrable).execute(context)
+
+
+# --- a deferred sensor has the deadlines and the leniency of any other ---
+
+
+def no_longer_there(service: Any) -> None:
+    """The job is gone at the first look."""
+
+
+def failed(service: Any) -> None:
+    service.put("FAILED")
+
+
+def of_a_bad_name(service: Any) -> None:
+    service.fail("get", InvalidArgument("no such region"))
+
+
+LENIENT = [
+    # what is found at once, whether soft_fail skips it, and what is raised without it
+    (failed, True, JobFailed),
+    (no_longer_there, True, JobLost),
+    (of_a_bad_name, True, InvalidJob),
+]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(("found", "is_soft", "kind"), LENIENT)
+def test_leniency_is_the_same_whether_a_sensor_may_defer_or_not(service, context, deferrable, found, is_soft, kind):
+    found(service)
+    with pytest.raises(kind):
+        for_job(deferrable=deferrable).execute(context)
+    with pytest.raises(AirflowSkipException if is_soft else kind):
+        for_job(deferrable=deferrable, soft_fail=True).execute(context)
+    with pytest.raises(AirflowSkipException, match="never_fail"):
+        for_job(deferrable=deferrable, never_fail=True).execute(context)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_silent_sensor_goes_on_after_a_refusal(service, context, deferrable):
+    service.put("SUCCEEDED")
+    service.fail("get", PermissionDenied("not yours"), times=1)
+    assert execute(for_job(deferrable=deferrable, silent_fail=True), context)["name"] == JOB
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_silent_sensor_does_not_wait_for_what_can_only_fail(service, context, deferrable):
+    service.put("FAILED")
+    with pytest.raises(JobFailed):
+        execute(for_job(deferrable=deferrable, silent_fail=True), context)
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ({"outcome": "timeout", "message": "late"}, AirflowSensorTimeout),
+        ({"outcome": "lost", "message": "gone"}, JobLost),
+        ({"outcome": "error", "message": "PERMISSION_DENIED"}, JobUnwatched),
+        ({"outcome": "finished"}, JobLost),  # it is gone by now
+        ({"outcome": None}, JobUnwatched),
+    ],
+)
+def test_a_sensor_that_never_fails_skips_whatever_the_trigger_tells(service, context, event, kind):
+    event = {**FINISHED, **event}
+    with pytest.raises(kind):
+        resume(for_job(deferrable=True), context, event)
+    with pytest.raises(AirflowSkipException, match="never_fail"):
+        resume(for_job(deferrable=True, never_fail=True), context, event)
+
+
+@pytest.mark.parametrize("lenient", ["soft_fail", "never_fail"])
+def test_a_job_that_failed_in_the_triggerer_is_skipped(service, context, lenient):
+    service.put("FAILED")
+    with pytest.raises(AirflowSkipException, match=lenient):
+        resume(for_job(deferrable=True, **{lenient: True}), context, {**FINISHED, "job_state": "JOB_STATE_FAILED"})
+
+
+@pytest.mark.parametrize("lenient", ["soft_fail", "never_fail"])
+def test_an_outage_after_the_event_is_no_failure_of_a_sensor_that_never_fails(service, context, lenient):
+    service.put("SUCCEEDED")
+    service.fail("get", ServiceUnavailable("down"))
+    kind = AirflowSkipException if lenient == "never_fail" else ApiError
+    with pytest.raises(kind):
+        resume(for_job(deferrable=True, **{lenient: True}), context, FINISHED)
+
+
+@pytest.mark.parametrize(
+    ("limits", "end_time", "deadline"),
+    [
+        ({"timeout": 60}, 1060.0, "timeout"),
+        ({"timeout": 60, "execution_timeout": timedelta(seconds=90)}, 1060.0, "timeout"),
+        ({"timeout": 600, "execution_timeout": timedelta(seconds=90)}, 1080.0, "execution_timeout"),
+        ({"execution_timeout": timedelta(seconds=5)}, 995.0, "execution_timeout"),  # it is over already
+        ({"execution_timeout": None, "timeout": timedelta(hours=1)}, 4600.0, "timeout"),
+    ],
+)
+@pytest.mark.parametrize("way", ["job", "schedule"])
+def test_the_sooner_deadline_is_the_triggers(service, context, clock, limits, end_time, deadline, way):
+    service.put("RUNNING")
+    context["ti"].start_date = datetime.fromtimestamp(990.0, timezone.utc)  # this try began ten seconds ago
+    deferred = defer((for_job if way == "job" else for_schedule)(deferrable=True, **limits), context)
+    assert deferred.trigger.end_time == end_time
+    assert deferred.kwargs == {"deadline": deadline}
+
+
+@pytest.mark.parametrize(
+    ("lenient", "kind"),
+    [
+        ({}, AirflowTaskTimeout),
+        ({"soft_fail": True}, AirflowSkipException),
+        ({"never_fail": True}, AirflowSkipException),
+    ],
+)
+def test_an_execution_timeout_in_the_triggerer_is_what_it_is_on_a_worker(service, context, lenient, kind):
+    """One that Airflow tries again; only `timeout` ends the sensor for good."""
+    event = {**FINISHED, "outcome": "timeout", "message": "it was RUNNING at the deadline"}
+    waiting = for_job(deferrable=True, **lenient)
+    with pytest.raises(kind):
+        waiting.resume_execution("execute_complete", {"event": event, "deadline": "execution_timeout"}, context)
+
+
+def test_a_deferred_sensor_ends_at_its_execution_timeout(service, context):
+    service.put("RUNNING")
+    deferred = defer(for_job(deferrable=True, execution_timeout=timedelta(seconds=0.01)), context)
+    event = event_of(deferred.trigger)
+    with pytest.raises(AirflowTaskTimeout, match="RUNNING at the deadline"):
+        for_job(deferrable=True).resume_execution("execute_complete", {"event": event, **deferred.kwargs}, context)
+    assert not service.has_been_told_to_stop()
+
+
+def test_a_sensor_may_get_its_target_from_one_of_two_templates(service, context):
+    service.put("SUCCEEDED", schedule_resource_name=SCHEDULE)
+    for job, schedule in ((JOB, ""), (JOB, "None"), ("", "77"), ("None", "77"), (None, "77")):
+        waiting = sensor(notebook_execution_job="{{ job }}", schedule="{{ schedule }}", location="us-central1")
+        waiting.notebook_execution_job, waiting.schedule = job, schedule
+        assert waiting.execute(context)["name"] == JOB
+    for job, schedule in ((JOB, "77"), ("", ""), ("None", "None"), (None, None)):
+        waiting.notebook_execution_job, waiting.schedule = job, schedule
+        with pytest.raises(InvalidJob, match="exactly one is required") as caught:
+            waiting.execute(context)
+        assert isinstance(caught.value, AirflowFailException)

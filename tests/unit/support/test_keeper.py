@@ -34,8 +34,6 @@ def start(then: str, sleeper: str = SLEEPER) -> tuple[subprocess.Popen[str], psu
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        # Below a shell's background job, as CI may be, SIGINT is ignored from the start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert owner.stdout
     return owner, psutil.Process(int(owner.stdout.readline()))
@@ -60,6 +58,7 @@ def test_what_is_left_by_an_owner_that_ends_by_itself_ends_too():
     wait_until(lambda: has_ended(sleeper), timeout=30, what="the end of what was started")
 
 
+@pytest.mark.test_all
 def test_what_does_not_end_by_itself_is_killed():
     owner, sleeper = start("", STUBBORN)
     owner.wait(patient(20))

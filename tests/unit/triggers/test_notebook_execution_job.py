@@ -8,9 +8,11 @@ import re
 import threading
 import time
 from contextlib import suppress
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from google.api_core.exceptions import (
     DeadlineExceeded,
     InternalServerError,
@@ -18,8 +20,15 @@ from google.api_core.exceptions import (
     MethodNotImplemented,
     PermissionDenied,
     ServiceUnavailable,
+    Unauthenticated,
 )
 
+from airflow_provider_nbjob import outages
+from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+from airflow_provider_nbjob.job.record import JobSteps
+from airflow_provider_nbjob.lifecycle import cancellation
+from airflow_provider_nbjob.triggers import budget
+from airflow_provider_nbjob.triggers import notebook_execution_job as trigger_module
 from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
@@ -71,6 +80,68 @@ def deferred(trigger):
     again = made_again(trigger)
     again.task_instance = TI
     return again
+
+
+# --- arguments that are not valid ---
+
+
+BAD_INTERVALS = ["10", "", None, True, float("nan"), float("inf"), 0, -1, 1e99, 10**400, [10], timedelta(0)]
+BAD_END_TIMES = ["tomorrow", "1700000000", True, float("nan"), float("inf"), float("-inf"), [], {}, 10**400]
+
+
+@pytest.mark.parametrize("interval", BAD_INTERVALS, ids=lambda value: f"{type(value).__name__}-{value!s:.6}")
+def test_a_bad_interval_is_told_and_loses_no_job(service, monkeypatch, capsys, interval):
+    monkeypatch.setattr(trigger_module, "POLL_SECONDS", 0.01)
+    service.put("RUNNING", "SUCCEEDED")
+    assert event_of(waiting(poll_interval=interval))["job_state"] == "JOB_STATE_SUCCEEDED"
+    assert capsys.readouterr().out.count("its default is used: poll_interval: ") == 1
+    assert not service.has_been_told_to_stop()
+
+
+@pytest.mark.parametrize("end_time", BAD_END_TIMES, ids=lambda value: f"{type(value).__name__}-{value!s:.6}")
+def test_a_bad_deadline_is_told_and_loses_no_job(service, capsys, end_time):
+    service.put("RUNNING", "SUCCEEDED")
+    assert event_of(waiting(end_time=end_time))["job_state"] == "JOB_STATE_SUCCEEDED"
+    assert capsys.readouterr().out.count("its default is used: end_time: ") == 1
+
+
+def test_a_timedelta_is_an_interval(service):
+    service.put("RUNNING", "SUCCEEDED")
+    trigger = waiting(poll_interval=timedelta(milliseconds=10))
+    assert trigger.serialize()[1]["poll_interval"] == 0.01
+    assert event_of(trigger)["outcome"] == "finished"
+
+
+def test_a_bad_interval_harms_no_other_trigger_of_the_location(service, monkeypatch):
+    monkeypatch.setattr(trigger_module, "POLL_SECONDS", 0.01)
+    names = [service.put("RUNNING", name=f"{JOB}-{number}") for number in range(3)]
+
+    async def scene():
+        triggers = [waiting(names[0]), waiting(names[1], poll_interval="10"), waiting(names[2])]
+        events = [asyncio.ensure_future(events_of(trigger)) for trigger in triggers]
+        await until(lambda: service.calls["get"] > 6, "all are polled")
+        for name in names:
+            service.put("SUCCEEDED", name=name)
+        return [event["outcome"] for (event,) in await asyncio.gather(*events)]
+
+    assert run(scene()) == ["finished"] * 3
+
+
+@pytest.mark.parametrize("rate", ["0", "-5", "abc", "", "60.5", "nan"])
+def test_a_bad_request_rate_is_told_and_its_default_used(service, monkeypatch, caplog, rate):
+    monkeypatch.setenv("AIRFLOW__NBJOB__MAX_REQUESTS_PER_MINUTE", rate)
+    monkeypatch.setattr(budget, "REQUESTS_PER_MINUTE", 100_000)
+    service.put("RUNNING", "SUCCEEDED")
+    assert event_of(waiting())["outcome"] == "finished"
+    assert "[nbjob] max_requests_per_minute is not valid, so it is 100000" in caplog.text
+
+
+@pytest.mark.parametrize("interval", ["inf", "nan", "-1", "abc", ""])
+def test_a_bad_heartbeat_interval_of_airflow_hangs_no_trigger(service, monkeypatch, interval):
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", interval)
+    monkeypatch.setattr(trigger_module, "HEARTBEAT_SECONDS", 0.01)
+    service.put("SUCCEEDED")
+    assert event_of(waiting())["outcome"] == "finished"
 
 
 # --- another process makes it again ---
@@ -202,6 +273,13 @@ def test_the_event_does_not_overtake_the_end_of_the_worker(service, monkeypatch)
     run(scene())
 
 
+def test_a_time_that_no_clock_can_show_loses_no_event(service, monkeypatch):
+    monkeypatch.setattr(JobSteps, "add", lambda steps, state, since: steps.seen.append((state, 1e30)))
+    service.put("RUNNING", "SUCCEEDED")
+    event = event_of(waiting())
+    assert (event["outcome"], event["job_state"], event["states"]) == ("finished", "JOB_STATE_SUCCEEDED", [])
+
+
 # --- what keeps it from seeing the end ---
 
 
@@ -217,16 +295,18 @@ def test_an_outage_is_waited_out(service, error, caplog):
     assert caplog.text.count("Looking failed, and will be tried again") == 1
 
 
-def test_a_refusal_is_an_event(service, capsys):
+def test_a_lasting_refusal_is_an_event(service, capsys, monkeypatch):
+    monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
     service.put("SUCCEEDED")
     service.fail("get", PermissionDenied("not yours"))
     event = event_of(waiting())
-    assert event.pop("message").endswith("was answered PERMISSION_DENIED: not yours")
+    assert "was answered PERMISSION_DENIED: not yours" in event.pop("message")
     assert event == {"name": JOB, "job_state": None, "outcome": "error", "states": []}
     assert f"Waiting for notebook job {JOB} failed" in capsys.readouterr().out
 
 
-def test_bad_input_is_an_event(service):
+def test_bad_input_is_an_event(service, monkeypatch):
+    monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
     service.put("RUNNING")
     service.fail("get", InvalidArgument("<b>no</b> such view"))
     event = event_of(waiting())
@@ -234,7 +314,8 @@ def test_bad_input_is_an_event(service):
     assert "INVALID_ARGUMENT: no such view" in event["message"]
 
 
-def test_states_seen_before_a_refusal_are_in_its_event(service):
+def test_states_seen_before_a_refusal_are_in_its_event(service, monkeypatch):
+    monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
     service.put("RUNNING")
 
     def refuse_the_second(method):
@@ -252,15 +333,6 @@ def test_a_malformed_name_is_an_event(service, name):
     event = event_of(waiting(name))
     assert (event["name"], event["job_state"], event["outcome"]) == (name, None, "error")
     assert "is not of the form projects/" in event["message"]
-    assert not service.calls
-
-
-@pytest.mark.parametrize("trigger", [waiting, scheduled])
-def test_a_connection_that_cannot_be_used_is_an_event(service, monkeypatch, trigger):
-    monkeypatch.setenv("AIRFLOW_CONN_MALFORMED", "{not JSON")
-    event = event_of(trigger(gcp_conn_id="malformed"))
-    assert event["outcome"] == "error"
-    assert event["message"]
     assert not service.calls
 
 
@@ -282,6 +354,67 @@ def test_a_job_that_is_deleted_during_the_wait_is_lost(service):
     (event,) = run(scene())
     assert event["outcome"] == "lost"
     assert event["states"] == [["JOB_STATE_RUNNING", MOMENT.isoformat()]]
+
+
+@pytest.mark.parametrize("trigger", [waiting, scheduled])
+def test_a_connection_that_cannot_be_read_is_waited_out(service, monkeypatch, trigger):
+    """Airflow tells an outage of the secrets backend as a connection that is not defined."""
+    service.put("SUCCEEDED", schedule_resource_name=SCHEDULE)
+    read, attempts = NotebookExecutionJobHook.get_connection, []
+
+    def read_later(_, conn_id):
+        attempts.append(conn_id)
+        if len(attempts) < 4:
+            raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+        return read(conn_id)
+
+    monkeypatch.setattr(NotebookExecutionJobHook, "get_connection", classmethod(read_later))
+    assert event_of(trigger())["outcome"] == "finished"
+    assert len(attempts) >= 4
+    assert not service.has_been_told_to_stop()
+
+
+@pytest.mark.parametrize("trigger", [waiting, scheduled])
+def test_a_connection_that_cannot_be_read_by_the_deadline_times_out(service, monkeypatch, trigger):
+    monkeypatch.setenv("AIRFLOW_CONN_MALFORMED", "{not JSON")
+    event = event_of(trigger(gcp_conn_id="malformed", end_time=time.time() + 0.5))
+    assert event["outcome"] == "timeout"
+    assert not service.calls
+
+
+@pytest.mark.parametrize("trigger", [waiting, scheduled])
+@pytest.mark.parametrize("extra", ['{"api_endpoint": "http://user@host/path"}', '{"api_endpoint": "evil.example.com"}'])
+def test_a_connection_that_is_invalid_is_an_event_after_bounded_attempts(service, monkeypatch, trigger, extra):
+    monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
+    monkeypatch.setenv("AIRFLOW_CONN_INVALID", f'{{"conn_type": "google_cloud_platform", "extra": {extra}}}')
+    monkeypatch.setattr(
+        NotebookExecutionJobHook, "get_conn", lambda hook, location: hook.get_endpoint(location) and service
+    )
+    event = event_of(trigger(gcp_conn_id="invalid"))
+    assert event["outcome"] == "error"
+    assert "api_endpoint: " in event["message"]
+    assert "It was not stopped: it may still run, and cost" in event["message"]
+    assert not service.calls
+
+
+@pytest.mark.parametrize("step", [600, -600])
+def test_a_step_of_the_clock_ends_no_wait(service, monkeypatch, step):
+    service.put("RUNNING")
+    now = time.time
+
+    async def scene():
+        events = asyncio.ensure_future(events_of(made_again(waiting(end_time=now() + 300))))
+        await until(lambda: service.calls["get"] > 1, "the trigger polls")
+        monkeypatch.setattr(time, "time", lambda: now() + step)
+        later = asyncio.ensure_future(events_of(made_again(waiting(end_time=now() + 300))))
+        calls = service.calls["get"]
+        await until(lambda: service.calls["get"] > calls + 3, "the trigger polls on")
+        assert not events.done()
+        assert not later.done()
+        service.put("SUCCEEDED")
+        return [*await events, *await later]
+
+    assert [event["outcome"] for event in run(scene())] == ["finished", "finished"]
 
 
 # --- the deadline ---
@@ -331,11 +464,14 @@ def test_a_job_that_is_gone_at_the_deadline_is_lost(service):
     assert "j1" in event["message"]
 
 
-def test_another_error_at_the_deadline_is_an_event(service):
+def test_a_fault_of_ours_at_the_deadline_does_not_move_it(service):
     service.put("SUCCEEDED")
     service.fail("get", RuntimeError("a fault of ours"))
     event = event_of(waiting(end_time=LONG_AGO))
-    assert (event["outcome"], event["message"]) == ("error", "a fault of ours")
+    assert (event["outcome"], event["message"]) == (
+        "timeout",
+        f"Notebook job {JOB} had not been seen to end at the deadline",
+    )
 
 
 # --- hand-over, and the end of the task ---
@@ -385,6 +521,7 @@ def test_triggers_on_one_loop_fire_each_for_its_own_job(service):
 
 @pytest.mark.parametrize("state", ["failed", "success", "scheduled", "removed", None, RuntimeError("no answer")])
 def test_the_job_of_a_task_that_was_ended_is_stopped(service, monkeypatch, state):
+    monkeypatch.setattr(cancellation, "AWAITED_PAUSES", (0.01,))
     airflow_says(monkeypatch, state)
     service.put("RUNNING")
     run(deferred(waiting()).on_kill())
@@ -422,7 +559,8 @@ def test_a_job_that_cannot_be_cancelled_is_deleted(service):
     assert JOB not in service.jobs
 
 
-def test_a_killed_trigger_survives_an_api_that_cannot_be_reached(service, capsys):
+def test_a_killed_trigger_survives_an_api_that_cannot_be_reached(service, capsys, monkeypatch):
+    monkeypatch.setattr(trigger_module, "STOP_SECONDS", 0.0)
     service.put("RUNNING")
     for method in ("operations", "cancel", "delete", "get"):
         service.fail(method, ServiceUnavailable("down"))
@@ -433,6 +571,56 @@ def test_a_killed_trigger_survives_an_api_that_cannot_be_reached(service, capsys
 def test_a_killed_trigger_survives_a_job_that_is_gone(service, capsys):
     run(waiting().on_kill())
     assert f"Notebook job {JOB} is gone already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", [AirflowNotFoundException("isn't defined"), RuntimeError("no supervisor")])
+def test_a_stop_waits_for_a_connection_that_cannot_be_read(service, monkeypatch, fault):
+    monkeypatch.setattr(trigger_module, "STOP_PAUSE_MAX", 0.01)
+    service.put("RUNNING")
+    read, attempts = NotebookExecutionJobHook.get_connection, []
+
+    def read_later(_, conn_id):
+        attempts.append(conn_id)
+        if len(attempts) < 3:
+            raise fault
+        return read(conn_id)
+
+    monkeypatch.setattr(NotebookExecutionJobHook, "get_connection", classmethod(read_later))
+    run(waiting().on_kill())
+    assert service.calls["cancel"] == 1
+
+
+def test_a_stop_is_tried_again_after_the_key_was_rotated(service, monkeypatch):
+    service.put("RUNNING")
+    for method in ("operations", "delete"):
+        service.fail(method, Unauthenticated("an old key"), times=2)  # asked for once more by the hook itself
+    run(waiting().on_kill())
+    assert service.calls["cancel"] == 1
+
+
+def test_a_stop_that_fails_for_long_is_given_up_and_told(service, monkeypatch, capsys):
+    monkeypatch.setattr(trigger_module, "STOP_SECONDS", 0.0)
+    monkeypatch.setenv("AIRFLOW_CONN_MALFORMED", "{not JSON")
+    run(waiting(gcp_conn_id="malformed").on_kill())
+    told = capsys.readouterr().out
+    assert f"Could not stop notebook job {JOB}, which may still run and cost" in told
+    assert f"Stopping notebook job {JOB} was given up" in told
+
+
+def test_airflow_is_asked_again_before_a_job_is_stopped_that_may_be_awaited(service, monkeypatch):
+    monkeypatch.setattr(cancellation, "AWAITED_PAUSES", (0.01, 0.01))
+    asked = []
+
+    def answer():
+        asked.append(1)
+        if len(asked) < 3:
+            raise RuntimeError("no answer")
+        return "deferred"
+
+    airflow_says(monkeypatch, answer)
+    service.put("RUNNING")
+    run(deferred(waiting()).on_kill())
+    assert not service.calls
 
 
 def test_a_stop_goes_on_after_airflow_cut_it_short(service):
@@ -537,6 +725,13 @@ def test_a_launched_job_that_runs_at_the_deadline_is_timed_out(service):
     assert event["message"] == f"Notebook job {JOB} was JOB_STATE_RUNNING at the deadline"
 
 
+@pytest.mark.parametrize("error", [ServiceUnavailable("down"), PermissionDenied("not yours"), RuntimeError("ours")])
+def test_no_single_error_ends_the_wait_for_a_launch(service, error):
+    service.put("SUCCEEDED", schedule_resource_name=SCHEDULE)
+    service.fail("list", error, times=2)
+    assert event_of(scheduled())["outcome"] == "finished"
+
+
 def test_a_launched_job_that_is_deleted_is_lost(service):
     service.put("RUNNING", schedule_resource_name=SCHEDULE)
 
@@ -556,10 +751,10 @@ def test_a_launched_job_that_is_deleted_is_lost(service):
     [
         (PermissionDenied("not yours"), "PERMISSION_DENIED: not yours"),
         (InvalidArgument("no such filter"), "INVALID_ARGUMENT: no such filter"),
-        (RuntimeError("a fault of ours"), "a fault of ours"),
     ],
 )
-def test_a_refusal_while_a_launch_is_waited_for_is_an_event(service, error, message):
+def test_a_lasting_refusal_while_a_launch_is_waited_for_is_an_event(service, monkeypatch, error, message):
+    monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
     service.fail("list", error)
     event = event_of(scheduled())
     assert (event["name"], event["outcome"]) == (SCHEDULE, "error")

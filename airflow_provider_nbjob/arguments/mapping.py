@@ -1,0 +1,60 @@
+"""Check the arguments of a mapped task when its DAG is parsed.
+
+Airflow makes the operators of a mapped task on the worker, so their own checks come late. Airflow 3.1 to 3.3 let a
+class override `partial` (`BaseOperatorMeta` says so); it returns an `OperatorPartial`, whose module is not public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.definitions.mappedoperator import OperatorPartial
+
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.arguments.checked_task import CheckedTask
+
+
+class CheckedPartial(OperatorPartial):
+    """What `partial` returns: checks what it is expanded with.
+
+    `defaults` are the arguments that the DAG, its task groups and the call itself give by `default_args`.
+    """
+
+    __slots__ = ("defaults",)
+    defaults: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, made: OperatorPartial, defaults: Mapping[str, Any] | None) -> CheckedPartial:
+        """Return one in place of Airflow's own, which is used no more.
+
+        :param defaults: `default_args` of the call
+        """
+        checked = cls(operator_class=made.operator_class, kwargs=made.kwargs, params=made.params)
+        made._expand_called = True  # else it warns, when it goes, that it was never mapped
+        owners = (made.kwargs.get("dag"), made.kwargs.get("task_group"))
+        inherited = [owner.default_args or {} for owner in owners if owner is not None]
+        checked.defaults = {name: value for given in (*inherited, defaults or {}) for name, value in given.items()}
+        return checked
+
+    def expand(self, **mapped_kwargs: Any) -> Any:
+        """Check all that is known, then map; see Airflow."""
+        self._expand_called = True  # type: ignore[misc]  # else it warns, after an error, that it was never mapped
+        self._task.check_expanded(self._given, mapped_kwargs)
+        return super().expand(**mapped_kwargs)
+
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
+        """Check all that is known, then map; see Airflow."""
+        self._expand_called = True  # type: ignore[misc]
+        if isinstance(kwargs, Sequence):
+            self._task.check_expanded_kwargs(self._given, [item for item in kwargs if isinstance(item, Mapping)])
+        return super().expand_kwargs(kwargs, strict=strict)
+
+    @property
+    def _task(self) -> type[CheckedTask]:
+        task: type[CheckedTask] = self.operator_class
+        return task
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        return {**self.defaults, **self.kwargs}

@@ -1,0 +1,28 @@
+"""The resource NotebookExecutionJob: its states, names, arguments and results. Knows neither Airflow nor Google."""
+
+from airflow_provider_nbjob.job.name import (
+    CONSOLE,
+    JOB_ID_FORM,
+    JobName,
+    bucket_and_path,
+    job_id_for,
+    short_hash,
+    storage_console_url,
+)
+from airflow_provider_nbjob.job.result import OUTPUT_ERROR_MAX, JobResult, plain_text
+from airflow_provider_nbjob.job.state import JobState, state_of
+
+__all__ = [
+    "CONSOLE",
+    "JOB_ID_FORM",
+    "OUTPUT_ERROR_MAX",
+    "JobName",
+    "JobResult",
+    "JobState",
+    "bucket_and_path",
+    "job_id_for",
+    "plain_text",
+    "short_hash",
+    "state_of",
+    "storage_console_url",
+]

@@ -1,0 +1,1 @@
+"""One task's job, from its submit to its end."""

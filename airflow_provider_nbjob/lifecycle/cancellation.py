@@ -1,0 +1,181 @@
+"""Stopping the job of a task that Airflow ended: whether to, and never to fail at it.
+
+Airflow calls `on_kill` also where the task goes on: on a worker that is merely shut down (read in 3.3.2's supervisor,
+which passes SIGTERM on), and in a triggerer that was thought dead and comes back to find its triggers reassigned.
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_nbjob.airflow_compat import NotInThisAirflow, state_of_task, xcom_of_task
+from airflow_provider_nbjob.job import JobName
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, parse_record
+
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+
+# States of a task instance whose process was ended and that will be, or is already, tried again. A clear of a running
+# task is "restarting": that asks for a new job.
+_GOES_ON = frozenset({"running", "up_for_retry", "scheduled", "queued", "deferred"})
+
+# Airflow kills a worker 5 s after it asked it to stop: by then a job that cannot be cancelled must have been deleted.
+KILL_SECONDS = 3.5
+ASK_SECONDS = 2.5  # of these, to find out whether the task goes on
+AWAITED_PAUSES = (1.0, 2.0, 4.0)  # seconds between questions of a triggerer that Airflow does not answer
+INTERRUPT_SECONDS = 60.0  # that a job is tried to be stopped for after Ctrl-C
+
+
+def stop_command(name: str, *, is_workbench: bool = False) -> str:
+    """Return the one command by which a person stops a job: the API has no cancel, and deletes what runs.
+
+    :param name: the job's resource name
+    :param is_workbench: whether it is a Workbench job: ``gcloud colab`` refuses those
+    """
+    job = JobName.parse(name)
+    if is_workbench:
+        host = f"{job.location}-aiplatform.googleapis.com"
+        return f'curl -X DELETE -H "Authorization: Bearer $(gcloud auth print-access-token)" https://{host}/v1/{job}'
+    return f"gcloud colab executions delete {job.job_id} --project={job.project} --region={job.location} --quiet"
+
+
+def list_command(project: str, location: str, display_name: str) -> str:
+    """Return the command by which a person finds a job whose id is not known."""
+    wanted = shlex.quote(f'displayName="{display_name}"')
+    return f"gcloud colab executions list --project={project} --region={location} --filter={wanted}"
+
+
+def stop_quietly(hook: NotebookExecutionJobHook, name: str, *, is_workbench: bool = False, **options: Any) -> bool:
+    """Stop a job; never raises, so that the error that led here is the one seen.
+
+    :param name: the job's resource name
+    :param is_workbench: see `stop_command`
+    :param options: see `NotebookExecutionJobHook.cancel_notebook_execution_job`
+    :return: whether nothing is left to stop
+    """
+    try:
+        hook.cancel_notebook_execution_job(name=name, **options)
+    except Exception as error:
+        hook.log.error(
+            "Could not stop notebook job %s, which may still run and cost: %s\nThis command stops it: %s",
+            *(name, error, stop_command(name, is_workbench=is_workbench)),
+        )
+        return False
+    return True
+
+
+def stop_interrupted(stop: Callable[[], bool], log: Any, *, what: str, command: str) -> None:
+    """Stop a job whose process was interrupted, as by Ctrl-C; a second interruption ends this at once.
+
+    It is done in a thread, as the interrupted code may be anything, and for at most `INTERRUPT_SECONDS`. If the job is
+    not known to be stopped by then, the command that stops it is logged.
+
+    :param stop: stops the job; returns whether nothing is left to stop
+    :param what: names the job
+    :param command: stops it
+    """
+    stopped: list[bool] = []
+
+    def note_down() -> None:
+        with suppress(BaseException):  # whatever it is, the command is logged
+            stopped.append(stop())
+
+    thread = threading.Thread(target=note_down, daemon=True)
+    try:
+        log.warning("Interrupted: stopping %s. Interrupt again to leave it.", what)
+        thread.start()
+        thread.join(INTERRUPT_SECONDS)
+    finally:
+        if not any(stopped):
+            log.error("Interrupted: %s may run and cost. This command stops it: %s", what, command)
+
+
+def stop_unless_tried_again(ti: Any, name: str, *, stop: Callable[..., None], log: Any) -> None:
+    """On a worker that is being ended: stop the job, unless a later try of the task comes, and finds it.
+
+    This is a signal handler's code. What it interrupted may hold the lock of the connection to the supervisor, and
+    gives it back only when the handler has returned; so the question is asked in a thread, which then acts by itself.
+
+    :param ti: the task instance
+    :param name: the job's resource name
+    :param stop: stops the job; its argument `grace` is in seconds
+    """
+    is_decided = threading.Event()
+    started = time.monotonic()
+
+    def stop_or_leave() -> None:
+        is_left = _will_be_tried_again(ti, log)
+        is_decided.set()
+        if is_left:
+            log.info("The worker ends, the task does not: its next try goes on with job %s", name)
+        else:
+            stop(grace=max(0.0, KILL_SECONDS - (time.monotonic() - started)))
+
+    thread = threading.Thread(target=stop_or_leave)
+    thread.start()
+    if is_decided.wait(0.5):
+        thread.join()
+
+
+def _will_be_tried_again(ti: Any, log: Any) -> bool:
+    """Return whether a later try comes.
+
+    No, if Airflow does not say in time: a job that nobody waits for would cost. Yes, if this Airflow cannot be asked.
+    """
+    if ti.try_number > ti.max_tries:
+        return False
+    goes_on: list[bool] = []
+
+    def ask() -> None:
+        try:
+            goes_on.append(state_of_task(ti) in _GOES_ON)
+        except NotInThisAirflow as error:
+            log.error(
+                "Whether the task will be tried again cannot be asked, so its job is left to the next try: %s", error
+            )
+            goes_on.append(True)
+        except Exception:  # Airflow does not answer
+            goes_on.append(False)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ASK_SECONDS)
+    return goes_on == [True]
+
+
+def is_awaited(ti: Any, name: str, log: Any) -> bool:
+    """Return whether a deferred task still waits for a job: its trigger was given to another triggerer.
+
+    If Airflow does not answer, it is asked again for some seconds. Then the answer is no: the caller says that the
+    task was ended, and a job that nobody waits for would cost. If this Airflow cannot be asked, the answer is yes.
+
+    :param ti: the task instance, in the triggerer; None if the trigger serves no task
+    :param name: the job's resource name
+    """
+    if ti is None:
+        return False
+    for pause in (*AWAITED_PAUSES, None):
+        try:
+            return state_of_task(ti) == "deferred" and _awaits(ti, name)
+        except NotInThisAirflow as error:
+            log.error(
+                "Whether another triggerer waits for notebook job %s cannot be asked, so it is not stopped: %s\n"
+                "This command stops it: %s",
+                *(name, error, stop_command(name)),
+            )
+            return True
+        except Exception:  # Airflow does not answer
+            if pause is not None:
+                time.sleep(pause)
+    return False
+
+
+def _awaits(ti: Any, name: str) -> bool:
+    """Return whether the job is the task's newest: after a clear the task may be deferred again, with another one."""
+    record = parse_record(xcom_of_task(ti, JOB_XCOM_KEY))
+    return record is not None and record.name.job_id == JobName.parse(name).job_id

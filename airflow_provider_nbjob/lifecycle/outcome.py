@@ -1,0 +1,188 @@
+"""Turn a finished job into the task's result, or into an error that names the failed cell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_nbjob.exceptions import (
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    NotebookExecutionJobError,
+    OutputUnavailable,
+)
+from airflow_provider_nbjob.job import JobName, JobResult, JobState
+from airflow_provider_nbjob.job.record import JobEnd
+from airflow_provider_nbjob.masking import redact
+from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, OUTPUT_SECONDS, RESULT_MAX_BYTES
+from airflow_provider_nbjob.notebook.executed import ExecutedCell, ExecutedNotebook
+from airflow_provider_nbjob.notebook.report import failure_report, output_lines
+from airflow_provider_nbjob.notebook.results import collect_results
+from airflow_provider_nbjob.notebook.text import one_line, without_ansi
+
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+
+
+# What could not be done, for an error that names the argument.
+_UNDONE = {
+    "fail_on_cell_error": "cells that raised could not be looked for (fail_on_cell_error)",
+    "log_output": "its outputs could not be shown (log_output)",
+    "collect_results": "its results could not be collected (collect_results)",
+}
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """How the end of a job is judged, and what is read of its executed notebook; the operator has the descriptions.
+
+    :param collect_results: None: collect what can be read; True: results are expected
+    :param on_output_error: None: fail for what was asked for, `fail_on_cell_error`, `log_output` and
+        ``collect_results=True``; ``"fail"``: for the default of `collect_results` too; ``"warn"``: for nothing
+    """
+
+    accept_partial_success: bool = False
+    collect_results: bool | None = None
+    result_max_bytes: int = RESULT_MAX_BYTES
+    log_output: bool = False
+    fail_on_cell_error: bool = False
+    on_output_error: str | None = None
+    max_output_bytes: int = OUTPUT_MAX_BYTES
+
+    def of(
+        self, hook: NotebookExecutionJobHook, job: Any, log: Any, *, note: Callable[[JobEnd], None] = lambda _: None
+    ) -> JobResult:
+        """Return the result of a job that is a success; the notebook is read at most once.
+
+        :param log: of the task, which shows the failing cell
+        :param note: told of the end, success or not
+        :raises JobFailed: if it is none; and `JobCancelled` and `JobExpired`
+        :raises OutputUnavailable: if it is one, but what was asked for of its notebook could not be done
+        """
+        end_time = time.monotonic() + OUTPUT_SECONDS
+        result = hook.get_result(job, timeout=OUTPUT_SECONDS)
+        has_succeeded = result.succeeded(accept_partial_success=self.accept_partial_success)
+        notebook = None
+        if not has_succeeded or self._wanted:
+            notebook, result = self._read(hook, result, log, end_time)
+        if notebook and self.log_output:
+            _write(output_lines(notebook), log)
+        cell = notebook.failing_cell if notebook else None
+        if notebook and cell:
+            _write(failure_report(notebook, cell), log)
+        note(JobEnd(result, cell))
+        if not has_succeeded or (cell and self.fail_on_cell_error):
+            raise error_of(result, cell)
+        if notebook is None:
+            self._check_undone(result, log)
+            return result
+        if cell and cell.error:
+            log.warning("The job ended as %s, but cell %s raised %s", result.job_state, cell.number, cell.error.ename)
+        if self.collect_results is not False:
+            collected = collect_results(notebook, max_bytes=self.result_max_bytes)
+            for dropped in collected.notes:
+                log.warning("%s; hook.read_output_notebook(%r) has it", dropped, result.output_notebook_uri)
+            result = replace(result, results=collected.values)
+        return result
+
+    def is_success(self, hook: NotebookExecutionJobHook, job: Any, log: Any) -> bool:
+        """Return whether a job is a success; to tell that, its notebook is read only if a cell decides it.
+
+        A notebook that cannot be read leaves the job a success: it is not run again for that.
+        """
+        if not JobResult.from_job(job).succeeded(accept_partial_success=self.accept_partial_success):
+            return False
+        if not self.fail_on_cell_error:
+            return True
+        end_time = time.monotonic() + OUTPUT_SECONDS
+        notebook, _ = self._read(hook, hook.get_result(job, timeout=OUTPUT_SECONDS), log, end_time)
+        return notebook is None or notebook.failing_cell is None
+
+    @property
+    def _wanted(self) -> list[str]:
+        """The arguments for which the executed notebook of a success is read."""
+        collects = ["collect_results"] if self.collect_results is not False else []
+        return [name for name in ("fail_on_cell_error", "log_output") if getattr(self, name)] + collects
+
+    def _check_undone(self, result: JobResult, log: Any) -> None:
+        """Warn of what could not be done without the notebook, or fail.
+
+        :raises OutputUnavailable: if `on_output_error` says so
+        """
+        wanted = self._wanted
+        expected = wanted if self.on_output_error == "fail" else [name for name in wanted if getattr(self, name)]
+        if not expected and not (wanted and result.output_error):
+            return  # a job that wrote no notebook has no results: that is no error
+        undone = " and ".join(_UNDONE[name] for name in wanted)
+        message = f"Notebook job {result.job_id} ended as {result.job_state}, but {undone}."
+        if expected and self.on_output_error != "warn":
+            raise OutputUnavailable(
+                f"{message}\n{result.output_line}\nThe job need not run again for that."
+                ' on_output_error="warn" makes this a warning.'
+            )
+        log.warning("%s", message if result.output_error else f"{message} {result.output_line}")
+
+    def _read(
+        self, hook: NotebookExecutionJobHook, result: JobResult, log: Any, end_time: float
+    ) -> tuple[ExecutedNotebook | None, JobResult]:
+        """Return the executed notebook, or None if it cannot be read; and the result, which says why."""
+        if result.output_notebook_uri is None:
+            return None, result
+        try:
+            notebook = hook.read_executed_notebook(
+                result.output_notebook_uri,
+                keep_outputs=self.log_output,
+                max_bytes=self.max_output_bytes,
+                timeout=max(0.0, end_time - time.monotonic()),
+            )
+        except NotebookExecutionJobError as error:
+            log.warning("%s", error)
+            return None, result.with_output_error(error.public)
+        return _masked(notebook), result
+
+
+def conclusion_for(task: Any) -> Conclusion:
+    """As an operator or a sensor asks for it, in attributes of the same names."""
+    return Conclusion(**{part.name: getattr(task, part.name) for part in fields(Conclusion)})
+
+
+def _masked(notebook: ExecutedNotebook) -> ExecutedNotebook:
+    """Mask what Airflow masks in all that is logged and raised, before it is cut into lines; not what is returned."""
+    return replace(notebook, cells=tuple(_masked_cell(cell) for cell in notebook.cells))
+
+
+def _masked_cell(cell: ExecutedCell) -> ExecutedCell:
+    error = cell.error and replace(cell.error, **{name: redact(text) for name, text in vars(cell.error).items()})
+    return replace(cell, source=redact(cell.source), error=error, outputs=redact(without_ansi(cell.outputs)))
+
+
+def _write(lines: Any, log: Any) -> None:
+    for line in lines:
+        log.info("%s", line)
+
+
+def error_of(result: JobResult, cell: ExecutedCell | None = None) -> NotebookExecutionJobError:
+    """Return the exception that says why a job is no success, with what a person needs to go on.
+
+    :param cell: the one that failed, where that is known
+    """
+    lines = [f"Notebook job {result.job_id} ended as {result.job_state}."]
+    failed = cell.error if cell else None
+    if cell and failed:
+        lines.append(f"Cell {cell.number} raised {failed.ename}: {one_line(failed.evalue)}")
+    if result.status.get("message"):
+        lines.append(f"Reason: {result.status['message']} (code {result.status['code']})")
+    is_read = result.output_notebook_uri and not result.output_error
+    lines.append(f"The executed notebook shows where: {result.output_notebook_uri}" if is_read else result.output_line)
+    lines.append(f"Logs: {JobName.parse(result.name).logs_url}")
+    message = "\n".join(lines)
+    if result.job_state is JobState.CANCELLED:
+        return JobCancelled(message)
+    if result.job_state is JobState.EXPIRED:
+        return JobExpired(message)
+    if cell is None or failed is None:
+        return JobFailed(message)
+    return JobFailed(message, cell=cell.number, ename=failed.ename, evalue=failed.evalue, traceback=failed.traceback)

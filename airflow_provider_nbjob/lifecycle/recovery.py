@@ -1,0 +1,163 @@
+"""What earlier tries of a task left running: one such job is taken over, any other is stopped.
+
+A worker that is killed leaves its job; so does a clear, where nothing tells the trigger (before Airflow 3.3), and a
+create that is performed only after its sender was killed. The ids of all tries are computed, so they can be asked
+for by name; those of an earlier start of the dag run cannot, and are listed by display name. A job that has such an id
+is touched only if its mark says that it is the task's own, or, if it has no mark, its display name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_nbjob.exceptions import JobLost, NotebookExecutionJobError
+from airflow_provider_nbjob.job import JobName, state_of
+from airflow_provider_nbjob.job.mark import Mark
+from airflow_provider_nbjob.lifecycle.cancellation import stop_quietly
+from airflow_provider_nbjob.lifecycle.tries import Tries
+
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+
+
+class EarlierTries:
+    """The jobs that earlier tries of a task instance may have left.
+
+    :param hook: the way to the API
+    :param tries: of the task instance
+    :param own: name of the current try's job; the others are in the same project and location
+    :param retry: false: raise a transient error at once
+    """
+
+    def __init__(self, hook: NotebookExecutionJobHook, tries: Tries, own: JobName, *, retry: bool = True) -> None:
+        self._hook, self._tries, self._own, self._retry = hook, tries, own, retry
+
+    def find(self, try_number: int, *, display_name: str) -> Any:
+        """Return the job of a try, in whatever start of the run, or None if there is none.
+
+        :param display_name: of the task's jobs
+        :raises ApiError: if the API does not say
+        """
+        job = self._get(try_number)
+        mark = job and Mark.of(job.labels)
+        if job and (mark is None or mark.task is None or self._tries.is_of_this_task(mark)):
+            return job
+        listed = self._listed(display_name)
+        return next((job for job in listed if self._tries.try_of(JobName.parse(job.name).job_id) == try_number), None)
+
+    def find_adoptable(self, is_success: Callable[[Any], bool], *, display_name: str) -> str | None:
+        """Return the name of the job to go on with in place of a new one, or None.
+
+        It is one that an earlier try since the last clear left active, or that succeeded without being returned: a
+        retry would not be had it been.
+
+        :param is_success: whether a job is what the task would return
+        :param display_name: of the task's jobs
+        :raises ApiError: if the API does not say: then a new job might be a second one
+        """
+        for try_number in self._tries.earlier:
+            for job in self._of_try(try_number, display_name):
+                is_ours = self._is_own(job, display_name) and self._tries.is_same_work(try_number, Mark.of(job.labels))
+                if is_ours and (state_of(job).is_active or is_success(job)):
+                    return str(job.name)
+        return None
+
+    def stop_others(self, keep: str | None, *, display_name: str) -> None:
+        """Stop all that is active, but one; where the API does not say what is, that is logged.
+
+        :param keep: name of the job that is to go on, if any
+        :param display_name: of the task's jobs
+        """
+        kept = keep and JobName.parse(keep).job_id
+        try:
+            for job in self._left(display_name):
+                job_id = JobName.parse(job.name).job_id
+                if job_id != kept and state_of(job).is_active and self._is_own(job, display_name):
+                    self._hook.log.info("Notebook job %s was left active by an earlier try", job_id)
+                    stop_quietly(self._hook, job.name)
+        except NotebookExecutionJobError as error:
+            self._hook.log.warning("Could not look for jobs that earlier tries left: %s", error)
+
+    def _left(self, display_name: str) -> Iterator[Any]:
+        for try_number in self._tries.earlier:
+            if job := self._get(try_number):
+                yield job
+        for job in self._listed(display_name):
+            if self._tries.is_earlier(JobName.parse(job.name).job_id):  # a later one is none of our business
+                yield job
+
+    def _of_try(self, try_number: int, display_name: str) -> Iterator[Any]:
+        """Yield the job of a try in this start of the run; if its id was taken, those under the id used instead."""
+        job = self._get(try_number)
+        if job is None:
+            return
+        yield job
+        mark = Mark.of(job.labels)
+        if self._tries.is_of_this_run(mark) if mark else self._is_own(job, display_name):
+            return
+        for listed in self._listed(display_name):
+            job_id = JobName.parse(listed.name).job_id
+            if self._tries.try_of(job_id) == try_number and job_id != self._tries.job_id(try_number):
+                yield listed
+
+    def _is_own(self, job: Any, display_name: str) -> bool:
+        mark = Mark.of(job.labels)
+        if mark is None or mark.task is None:
+            return bool(job.display_name == display_name)
+        return self._tries.is_of_this_task(mark)
+
+    def _listed(self, display_name: str) -> Iterator[Any]:
+        return _displayed(self._hook, self._own.location, self._own.project, display_name, retry=self._retry)
+
+    def _get(self, try_number: int) -> Any:
+        name = JobName(self._own.project, self._own.location, self._tries.job_id(try_number))
+        return existing(self._hook, str(name), retry=self._retry)
+
+
+def existing(hook: NotebookExecutionJobHook, name: str, *, retry: bool = True) -> Any:
+    """Return a job, or None if there is none.
+
+    :raises ApiError: if the API does not say
+    """
+    try:
+        return hook.get_notebook_execution_job(name=name, retry=retry)
+    except JobLost:
+        return None
+
+
+def answer_to(
+    hook: NotebookExecutionJobHook, mark: Mark, *, name: str | None, location: str, project_id: str, display_name: str
+) -> Any:
+    """Return the job that a create made which got no answer, or None if it made none, so far.
+
+    :param mark: of the create
+    :param name: of the job; None if the API was to mint its id
+    :param display_name: of the job
+    :raises ApiError: if the API does not say
+    """
+    if name is None:
+        named_alike = _displayed(hook, location, project_id, display_name)
+        return next((job for job in named_alike if _is_marked(job, mark)), None)
+    job = existing(hook, name)
+    if job is None:
+        return None
+    is_ours = _is_marked(job, mark) if Mark.of(job.labels) else job.display_name == display_name
+    return job if is_ours else None
+
+
+def _is_marked(job: Any, mark: Mark) -> bool:
+    found = Mark.of(job.labels)
+    return found is not None and found.nonce == mark.nonce
+
+
+def _displayed(
+    hook: NotebookExecutionJobHook, location: str, project_id: str, display_name: str, *, retry: bool = True
+) -> Iterator[Any]:
+    return hook.list_notebook_execution_jobs(
+        location=location, project_id=project_id, filter=f'displayName="{_escaped(display_name)}"', retry=retry
+    )
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,140 @@
+"""What other tasks get of a task's result: ``train.output["results"]["auc"]``, and an XCom key for each result.
+
+An XCom reference of Airflow (3.1 to 3.3) knows one key: ``output["results"]["auc"]`` pulls the key ``auc``, whatever
+stands before it, and None if there is none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import attrs
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
+
+from airflow_provider_nbjob.exceptions import InvalidJob, NotebookExecutionJobError
+from airflow_provider_nbjob.job import JobResult
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY
+from airflow_provider_nbjob.links.notebook_execution_job import LINKS
+
+RESULTS = "results"
+RETURNED = "return_value"  # Airflow's key of what a task returns
+KEYS_MAX = 100  # results that get an XCom key of their own, each of which is a request
+NAMES_SHOWN = 20  # of the results that a task handed out, in an error
+
+_PARTS = frozenset(part.name for part in fields(JobResult))
+# Keys that have a meaning of their own, for this provider or for Airflow.
+_RESERVED = frozenset(
+    {*_PARTS, RETURNED, JOB_XCOM_KEY, *(link.xcom_key for link in LINKS), "skipmixin_key", "trigger_run_id"}
+)
+# A key is a part of the path of Airflow's API. A notebook chooses the names of its results.
+_KEY = re.compile(r"[A-Za-z][-_.A-Za-z0-9]{0,199}")
+
+
+@attrs.define(repr=False)
+class TaskOutput(PlainXComArg):
+    """A reference to what a task returns, as `output` of Airflow's operators is.
+
+    Below ``["results"]`` it takes any number of names and indices: ``output["results"]["scores"][0]``.
+
+    :param path: what is looked up below `key`
+    """
+
+    path: tuple[str | int, ...] = ()
+
+    def __getitem__(self, item: Any) -> TaskOutput:
+        """Refer to a part.
+
+        :raises InvalidJob: if the task returns no results
+        """
+        if self.key != RESULTS:
+            super().__getitem__(item)  # refuses what is no key
+            return attrs.evolve(self, key=item)  # type: ignore[call-arg]  # mypy reads XComArg.__new__
+        if not isinstance(item, str | int) or isinstance(item, bool):
+            raise ValueError(f"{self!r} is looked up by names and indices, not by {type(item).__name__}")
+        for name in ("collect_results", "do_xcom_push", "wait_for_completion"):
+            if getattr(self.operator, name, None) is False:
+                raise InvalidJob(f"{name}: False, but {self._shown(item)} of task {self.operator.task_id!r} is used")
+        return attrs.evolve(self, path=(*self.path, item))
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}{_subscripts(self.path)}"
+
+    def __str__(self) -> str:
+        """Return it as a template, for f-strings."""
+        if self._is_pushed:
+            return PlainXComArg.__str__(self)
+        template = str(PlainXComArg(self.operator)).removesuffix(" }}")
+        return f"{template}{_subscripts((self.key, *self.path))} }}}}"
+
+    def resolve(self, context: Mapping[str, Any]) -> Any:
+        """Return the value; None if the task did not run, as any reference of Airflow does.
+
+        :raises NotebookExecutionJobError: if the task handed out nothing of this name
+        """
+        if self._is_pushed:
+            return PlainXComArg(self.operator, self.key).resolve(context)
+        returned = PlainXComArg(self.operator).resolve(context)
+        if isinstance(returned, Sequence) and not isinstance(returned, str):  # of a mapped task group
+            return [self._picked(one) for one in returned]
+        return self._picked(returned)
+
+    @property
+    def _is_pushed(self) -> bool:
+        """Whether Airflow has it under a key of its own."""
+        return not self.path and (bool(self.operator.multiple_outputs) or self.key not in _PARTS)
+
+    def _picked(self, returned: Any) -> Any:
+        if returned is None:
+            return None
+        value = returned
+        for step in (self.key, *self.path):
+            is_there = (
+                step in value
+                if isinstance(value, Mapping)
+                else isinstance(step, int) and isinstance(value, list) and -len(value) <= step < len(value)
+            )
+            if not is_there:
+                raise NotebookExecutionJobError(self._missing(returned))
+            value = value[step]
+        return value
+
+    def _missing(self, returned: Any) -> str:
+        results, why = returned.get(RESULTS) or {}, returned.get("output_error")
+        names = ", ".join(map(repr, list(results)[:NAMES_SHOWN])) or "no results"
+        more = f" and {len(results) - NAMES_SHOWN} more" if len(results) > NAMES_SHOWN else ""
+        reason = f" Its executed notebook was not read: {why}" if why else ""
+        return f"Task {self.operator.task_id!r} returned no {self._shown()}. It returned {names}{more}.{reason}"
+
+    def _shown(self, *more: str | int) -> str:
+        return f"{self.key}{_subscripts((*self.path, *more))}"
+
+
+def _subscripts(path: Sequence[str | int]) -> str:
+    return "".join(f"[{step!r}]" for step in path)
+
+
+class HasResults:
+    """Gives its operator an `output` below whose ``["results"]`` names can be looked up."""
+
+    @property
+    def output(self) -> TaskOutput:
+        """Return a reference to what the task returns."""
+        return TaskOutput(self)  # type: ignore[arg-type]  # the other base of its class is an operator
+
+
+def push_results(task: Any, ti: Any, results: Mapping[str, Any], log: Any) -> None:
+    """Push each result under a key of its own, for ``xcom_pull(key="auc")`` and for mapped tasks.
+
+    Not pushed are names that have another meaning as a key, and those that can be none; `results` has them.
+    """
+    if not (task.do_xcom_push and task.multiple_outputs):
+        return
+    able = [name for name in results if _KEY.fullmatch(name) and name not in _RESERVED][:KEYS_MAX]
+    for name in able:
+        ti.xcom_push(key=name, value=results[name])
+    if left := [name for name in results if name not in able]:
+        shown = ", ".join(map(repr, left[:NAMES_SHOWN]))
+        log.info("%s of the results have no XCom key of their own, but are in 'results': %s", len(left), shown)

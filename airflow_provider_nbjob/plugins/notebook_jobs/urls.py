@@ -1,0 +1,3 @@
+"""Where the pages are."""
+
+URL_PREFIX = "/notebook-jobs"

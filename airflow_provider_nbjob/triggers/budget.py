@@ -1,0 +1,84 @@
+"""Share the requests that a minute allows among all who look at the jobs of one project and region.
+
+The API's quota is by project and region, whichever connection asks. The budget is one triggerer process's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
+
+from airflow.providers.common.compat.sdk import conf
+
+log = logging.getLogger(__name__)
+
+REQUESTS_PER_MINUTE = 60  # of `[nbjob] max_requests_per_minute`; get_provider_info.py repeats it
+
+
+def requests_per_minute() -> int:
+    """Return `[nbjob] max_requests_per_minute`; a value that is no whole number above 0 is an error in the log."""
+    try:
+        configured = conf.getint("nbjob", "max_requests_per_minute", fallback=REQUESTS_PER_MINUTE)
+        if configured is not None and configured > 0:
+            return int(configured)
+        problem = f"{configured} is not above 0"
+    except Exception as error:  # a text, a variable of Airflow's that cannot be expanded, a command that fails
+        problem = str(error)
+    log.error("[nbjob] max_requests_per_minute is not valid, so it is %s: %s", REQUESTS_PER_MINUTE, problem)
+    return REQUESTS_PER_MINUTE
+
+
+class Budget:
+    """The requests a minute for one project and region.
+
+    Those who look have equal shares, so that none waits for the many requests of another. A share that is not used is
+    nobody's: the quota is the API's for other clients too.
+    """
+
+    def __init__(self) -> None:
+        self.per_minute = REQUESTS_PER_MINUTE
+        self._members: Counter[Hashable] = Counter()
+
+    def join(self, member: Hashable) -> None:
+        """Take part; several who join as the same member have one share."""
+        self._members[member] += 1
+
+    def leave(self, member: Hashable) -> None:
+        """Take part no longer."""
+        self._members[member] -= 1
+        if self._members[member] <= 0:
+            del self._members[member]
+
+    @contextmanager
+    def joined(self, member: Hashable) -> Iterator[None]:
+        """Take part for a time; see `join`."""
+        self.join(member)
+        try:
+            yield
+        finally:
+            self.leave(member)
+
+    def seconds_for(self, member: Hashable, requests: int) -> float:
+        """Return the seconds that requests of a member take up."""
+        return requests * 60 * max(1, len(self._members)) * max(1, self._members[member]) / self.per_minute
+
+    def requests_in(self, member: Hashable, seconds: float) -> int:
+        """Return how many requests a member may send in a time."""
+        return int(seconds / self.seconds_for(member, 1))
+
+
+# Nobody but those who look keeps a budget.
+_budgets: WeakValueDictionary[tuple[str, str], Budget] = WeakValueDictionary()
+
+
+def budget_of(project: str, region: str) -> Budget:
+    """Return the budget that all share who look at the jobs of a project in a region, as it is configured now.
+
+    :param project: its number, if that is known, else its id
+    """
+    budget = _budgets.setdefault((project, region), Budget())
+    budget.per_minute = requests_per_minute()
+    return budget

@@ -1,0 +1,120 @@
+"""Whether a job is stopped when Airflow ends the process that waited for it; Airflow's answers are given here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_nbjob.lifecycle import cancellation
+from tests.support import fake_service
+from tests.support.patience import patient
+
+NAME = "projects/p/locations/us-central1/notebookExecutionJobs/nbjob-a-b-1"
+NUMBERED = NAME.replace("/p/", "/123456/")  # as the API gives it back
+TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=1)
+
+
+@pytest.fixture
+def airflow_says(monkeypatch):
+    """Have Airflow answer with a state, or do something else in its place."""
+    monkeypatch.setattr(cancellation, "KILL_SECONDS", patient(cancellation.KILL_SECONDS))
+    monkeypatch.setattr(cancellation, "ASK_SECONDS", patient(cancellation.ASK_SECONDS))
+
+    return lambda state, job=NAME: fake_service.airflow_says(monkeypatch, state, job)
+
+
+def fail():
+    raise RuntimeError("no answer")
+
+
+def handle_signal(ti=TI) -> tuple[list[float], list[threading.Thread]]:
+    """Do what a signal's handler does; return the graces with which the job was stopped, and the threads it left."""
+    graces: list[float] = []
+    before = set(threading.enumerate())
+    cancellation.stop_unless_tried_again(ti, NAME, stop=lambda grace: graces.append(grace), log=logging.getLogger())
+    return graces, [thread for thread in threading.enumerate() if thread not in before]
+
+
+def stops(ti=TI) -> list[float]:
+    """Return the graces with which the job was stopped, once the decision has been made."""
+    graces, threads = handle_signal(ti)
+    join(threads)
+    return graces
+
+
+def join(threads: list[threading.Thread]) -> None:
+    """Wait for those that the interpreter would wait for."""
+    for thread in threads:
+        if not thread.daemon:
+            thread.join(patient(10))
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("state", ["running", "up_for_retry", "queued", "scheduled", "deferred"])
+def test_a_job_is_left_to_the_next_try(airflow_says, state):
+    airflow_says(state)
+    assert stops() == []
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "restarting", "skipped", "removed", None, fail])
+def test_a_job_that_nobody_will_wait_for_is_stopped(airflow_says, state):
+    airflow_says(state)
+    (grace,) = stops()
+    assert 0 < grace <= cancellation.KILL_SECONDS
+
+
+def test_the_last_try_leaves_nothing(airflow_says):
+    airflow_says(fail)
+    last = SimpleNamespace(**{**vars(TI), "try_number": 2})
+    assert len(stops(last)) == 1
+
+
+def test_what_the_signal_interrupted_is_let_go_on(airflow_says):
+    """The answer needs a lock that the interrupted code holds: it comes only after the handler has returned."""
+    returned, left = threading.Event(), []
+
+    def when_returned():
+        assert returned.wait(patient(10))
+        left.append(True)
+        return "running"
+
+    airflow_says(when_returned)
+    graces, threads = handle_signal()  # a handler that waited for the answer would give up, and stop the job
+    assert (graces, left) == ([], [])
+    returned.set()
+    join(threads)
+    assert (graces, left) == ([], [True])
+
+
+def test_no_answer_is_no_reason_to_pay(airflow_says, monkeypatch):
+    monkeypatch.setattr(cancellation, "ASK_SECONDS", 0.1)
+    ends = threading.Event()
+    airflow_says(ends.wait)
+    assert len(stops()) == 1
+    ends.set()
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "is_awaited"),
+    [
+        ("deferred", NAME, True),
+        ("deferred", NUMBERED, True),
+        ("deferred", NAME[:-1] + "2", False),  # cleared, and deferred again with a job of its own
+        ("deferred", None, False),
+        ("failed", NAME, False),
+        ("success", NAME, False),
+        (None, NAME, False),
+        (fail, NAME, False),
+    ],
+)
+def test_whether_a_deferred_task_still_waits(airflow_says, monkeypatch, state, job, is_awaited):
+    monkeypatch.setattr(cancellation, "AWAITED_PAUSES", (0.01,))
+    airflow_says(state, job)
+    assert cancellation.is_awaited(TI, NAME, logging.getLogger()) is is_awaited
+
+
+def test_a_trigger_without_a_task_is_awaited_by_none():
+    assert not cancellation.is_awaited(None, NAME, logging.getLogger())
