@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import json
+import os
 import re
 import subprocess
 from dataclasses import fields
@@ -145,15 +146,21 @@ def test_the_options_of_the_emulator():
     assert (defaults.max_concurrent, defaults.cleanup_delay) == (2, 5.0)
 
 
+def make(*arguments: str) -> str:
+    """Return what make prints, without the variables of a make that runs these tests."""
+    command = ["make", "--no-print-directory", *arguments]
+    environment = {"PATH": os.environ["PATH"]}
+    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True).stdout
+
+
 def dry_run(*arguments: str) -> str:
     """Return the commands that make would run on a clean clone."""
-    command = ["make", "--always-make", "--dry-run", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    return make("--always-make", "--dry-run", *arguments)
 
 
 def test_the_commands_of_make():
     named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", TEXT, re.MULTILINE))
-    printed = subprocess.run(["make", "help"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    printed = make("help")
     listed = {line.split()[0] for line in printed.splitlines()}
     assert {"demo", "ui", "test", "help"} < named <= listed
 
