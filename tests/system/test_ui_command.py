@@ -37,7 +37,17 @@ def states_of_runs(printed: str) -> dict[str, str]:
         return {run["dag_run_id"]: run["state"] for run in runs.json()["dag_runs"]}
 
 
+def test_it_stops_what_it_started_when_it_is_ended_half_way(checkout):
+    ui = start(checkout, "ui.py")
+    read_until(ui, "starting Airflow")
+    os.kill(ui.pid, signal.SIGTERM)
+    ui.communicate(timeout=patient(60))
+    assert ui.returncode == 143
+    assert not left_behind(checkout)
+
+
 def test_it_serves_finished_runs_until_it_is_interrupted(checkout):
+    """Beside a second start, which it refuses, and over what an earlier one has left."""
     ui = start(checkout, "ui.py")
     try:
         printed = read_until(ui, "Ctrl-C stops it")
@@ -52,20 +62,3 @@ def test_it_serves_finished_runs_until_it_is_interrupted(checkout):
     assert ui.returncode == 130
     assert not left_behind(checkout)
     assert not written_elsewhere(checkout)
-
-
-def test_it_can_be_started_again_and_ends_by_itself_when_told_to(checkout):
-    ui = start(checkout, "ui.py", "--once")
-    printed, _ = ui.communicate(timeout=patient(240))
-    assert ui.returncode == 0, printed
-    assert value("password", printed)
-    assert not left_behind(checkout)
-
-
-def test_it_stops_what_it_started_when_it_is_ended_half_way(checkout):
-    ui = start(checkout, "ui.py")
-    read_until(ui, "starting Airflow")
-    os.kill(ui.pid, signal.SIGTERM)
-    ui.communicate(timeout=patient(60))
-    assert ui.returncode == 143
-    assert not left_behind(checkout)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -162,12 +163,16 @@ def trusting(path: Path) -> bytes:
     return b"<!doctype html>" + "\n".join(texts(json.loads(path.read_text()))).encode()
 
 
+@cache
+def rendered(path: Path) -> bytes:
+    """A notebook as the UI shows it; some take long to render."""
+    return render(path.read_bytes(), theme="light", failing_cell=1, timeout=patient(60))
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.parametrize(
-    "framed", [pytest.param(True, id="framed"), pytest.param(False, id="alone", marks=pytest.mark.test_all)]
-)
+@pytest.mark.parametrize("framed", [True, False], ids=["framed", "alone"])
 def test_a_hostile_notebook_does_nothing(browser, site, path, framed):
-    site.show(render(path.read_bytes(), theme="light", failing_cell=1, timeout=patient(60)), trusted=False)
+    site.show(rendered(path), trusted=False)
     seen = opened(browser, site, PAGE if framed else DOCUMENT)
     expected = [PAGE, DOCUMENT] if framed else [DOCUMENT]
     assert requests_of(seen) == [site.url + each for each in expected]
@@ -177,23 +182,20 @@ def test_a_hostile_notebook_does_nothing(browser, site, path, framed):
     assert [address.partition("#")[0] for address in seen.addresses] == [site.url + each for each in expected]
 
 
-@pytest.mark.test_all
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_trusted_it_does_what_it_is_meant_to(browser, site, path):
     site.show(trusting(path), trusted=True)
     assert has_tripped(opened(browser, site, DOCUMENT, follows=False, until=has_tripped))
 
 
-@pytest.mark.test_all
 def test_sanitizing_alone_is_enough(browser, site):
     """The second wall is not what holds: without policy and sandbox nothing happens either."""
     for path in NOTEBOOKS:
-        site.show(render(path.read_bytes(), theme="dark", timeout=patient(60)), trusted=True)
+        site.show(rendered(path), trusted=True)
         seen = opened(browser, site, DOCUMENT)
         assert (path.stem, requests_of(seen), seen.titles) == (path.stem, [site.url + DOCUMENT], ["Notebook"])
 
 
-@pytest.mark.test_all
 @pytest.mark.parametrize("framed", [True, False], ids=["framed", "alone"])
 def test_policy_and_sandbox_alone_let_no_script_run(browser, site, framed):
     """The first wall is not what holds: a document that is not sanitized at all runs nothing, and loads nothing."""
