@@ -31,6 +31,7 @@ from tests.integration.emulator.conftest import (
     wait_for_state,
 )
 from tests.integration.emulator.processes import living
+from tests.support.files import below
 from tests.support.patience import wait_until
 
 PLAIN = {"notebook_runtime_template_resource_name": template("plain")}
@@ -60,6 +61,10 @@ with open({path!r} + ".partial", "w") as file:
 os.replace({path!r} + ".partial", {path!r})
 time.sleep(600)
 """
+
+
+def notebooks_of_runs(data_dir: Path) -> list[Path]:
+    return [path for path in below(data_dir) if path.match("job-*/input.ipynb")]
 
 
 def start(client: NotebookServiceClient, path: Path) -> tuple[str, dict[str, psutil.Process]]:
@@ -100,7 +105,7 @@ def test_a_killed_process_of_a_run_leaves_none_that_the_notebook_started(
     assert job.status.message == EARLY
     wait_until(lambda: not living(processes), timeout=20, what=f"no process left: {living(processes)}")
     data_dir: Path = server.data_dir  # type: ignore[attr-defined]
-    wait_until(lambda: not list(data_dir.glob("job-*/input.ipynb")), timeout=20, what="its folder removed")
+    wait_until(lambda: not notebooks_of_runs(data_dir), timeout=20, what="its folder removed")
     assert bystander.is_running()
 
 
@@ -132,7 +137,7 @@ def test_the_next_start_removes_what_an_emulator_that_was_killed_left(
         )
         ended = wait_for_state(client, queued, JobState.JOB_STATE_FAILED)
         assert "ZONE_RESOURCE_POOL_EXHAUSTED" in ended.status.message  # it ran
-        assert not list(data_dir.glob("job-*/input.ipynb"))
+        assert not notebooks_of_runs(data_dir)
     assert not list(data_dir.glob("job-*"))
     assert bystander.is_running()
     with suppress(psutil.NoSuchProcess):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from tests.support.files import below, contents
 from tests.support.patience import patient
 from tests.system.canary import secrets
 from tests.system.script import start
@@ -41,13 +41,9 @@ def told(content: bytes) -> list[str]:
     ]
 
 
-def found_in(files: Iterable[Path]) -> dict[str, list[str]]:
+def found_in(files: list[Path]) -> dict[str, list[str]]:
     """Name, for each file that has any, the secrets in it."""
-    return {str(file): names for file in files if (names := told(file.read_bytes()))}
-
-
-def all_files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+    return {str(file): names for file, content in contents(files).items() if (names := told(content))}
 
 
 def executed_notebooks(airflow, emulator, run_id: str) -> dict[str, Path]:
@@ -67,7 +63,7 @@ def test_the_notebooks_had_their_secrets(airflow, run):
 def test_no_file_of_airflow_holds_one(airflow, run):
     """Logs, and the database with its XComs, rendered arguments and events of triggers."""
     assert (airflow.home / "airflow.db").exists()
-    assert not found_in(all_files(airflow.home))
+    assert not found_in(below(airflow.home))
 
 
 def test_the_logs_were_masked_not_empty(airflow, run):
@@ -110,9 +106,9 @@ def test_the_emulator_has_only_what_the_user_put_there(airflow, emulator, run):
         emulator.data_dir / "secrets" / "canary" / "1",
     }
     assert not found_in(
-        [emulator.log_path, *(file for file in all_files(emulator.data_dir) if file not in put_by_the_user)]
+        [emulator.log_path, *(file for file in below(emulator.data_dir) if file not in put_by_the_user)]
     )
-    assert set(told(b"".join(file.read_bytes() for file in emulator.data_dir.glob("jobs.sqlite*")))) == {
+    assert set(told(b"".join(contents(list(emulator.data_dir.glob("jobs.sqlite*"))).values()))) == {
         "the masked variable"
     }
 
@@ -130,7 +126,7 @@ def test_the_demo_tells_none(checkout, monkeypatch):
     printed, _ = demo.communicate(timeout=patient(150))
     assert demo.returncode == 0, printed
     assert not told(printed.encode())
-    executed = [path for path in all_files(checkout / ".demo" / "emulator") if "runs" in path.parts]
-    assert any(b"PATH" in path.read_bytes() for path in executed)
-    assert not found_in(all_files(checkout / ".demo"))
+    executed = [path for path in below(checkout / ".demo" / "emulator") if "runs" in path.parts]
+    assert any(b"PATH" in content for content in contents(executed).values())
+    assert not found_in(below(checkout / ".demo"))
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == secrets.ENVIRONMENT["AWS_SECRET_ACCESS_KEY"]
