@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow_provider_nbjob.exceptions import (
@@ -57,6 +57,8 @@ LATE_SECONDS = 60.0  # by which a step of the loop may be late
 CHECK_SECONDS = 30.0  # between two times that a waiting trigger sees to it that the loop runs
 LAST_LOOK_SECONDS = 60.0  # that a look at the deadline may take
 LAST_LOOKS_MAX = 4  # at once
+
+T = TypeVar("T")
 
 # KeyboardInterrupt ends the process, the two others a coroutine; whatever else is raised, the watch goes on.
 PASSING = (KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
@@ -156,6 +158,7 @@ class JobWatch:
         self._list_failures = 0
         self._failed_looks = FailedLooks(log)
         self._outage: BaseException | None = None  # the error of the last sweep
+        self._unanswered: BaseException | None = None  # that of the last request: no fault of what the watch knows
         self._task: asyncio.Task[None] | None = None
         self._restarts = 0  # since a sweep was answered
         self._restart_at = 0.0
@@ -342,14 +345,14 @@ class JobWatch:
 
     def _sweep_failed(self, error: BaseException) -> None:
         self._outage = error
-        if not isinstance(error, NotebookExecutionJobError):
+        if error is not self._unanswered or not isinstance(error, NotebookExecutionJobError):
             self._begin_anew()
         self._failed_looks.fail(error)
         for waiter in self._all():
             waiter.fail(error, is_refused=False)
 
     def _sweep_answered(self) -> None:
-        self._restarts = 0
+        self._restarts, self._unanswered = 0, None
         if self._outage:
             self._failed_looks.end()
             for waiter in self._all():
@@ -391,14 +394,30 @@ class JobWatch:
             for waiter in self._waiters.get(change.job_id, ()):
                 if change.state is None:
                     continue  # the waiters were told by the read
-                if waiter.is_refused:
-                    waiter.recover()
-                waiter.tell(change.state, change.since)
+                try:
+                    waiter.tell(change.state, change.since)
+                    if waiter.is_refused:
+                        waiter.recover()
+                except PASSING:
+                    raise
+                except BaseException as error:  # with one job, which is looked at anew; the others are told
+                    if not waiter.failures:
+                        log.error("Taking a look at %s failed, and will be tried again: %r", change.job_id, error)
+                    self._plan.remove(change.job_id)
+                    self._plan.add(change.job_id)
+                    waiter.fail(RuntimeError(repr(error)), is_refused=True)  # whatever it is, the API did not say it
+
+    async def _ask(self, request: Callable[[NotebookExecutionJobHook], T]) -> T:
+        try:
+            return await self._calls(request)
+        except Exception as error:
+            self._unanswered = error
+            raise
 
     async def _read_answer(self, job_id: str) -> Answer:
         """Read a job; an error that is about this job alone is told to those who wait for it."""
         try:
-            seen, name = await self._calls(lambda hook: self._read(hook, job_id))
+            seen, name = await self._ask(lambda hook: self._read(hook, job_id))
         except NotebookExecutionJobError as error:
             if _is_about_all(error):
                 raise
@@ -416,7 +435,7 @@ class JobWatch:
     async def _list_answer(self, page_token: str) -> Page | None:
         """List a page of the jobs; None if that is refused, so that they are read one by one for a time."""
         try:
-            page, name = await self._calls(lambda hook: self._list(hook, page_token))
+            page, name = await self._ask(lambda hook: self._list(hook, page_token))
         except Exception as error:
             self._list_failures += 1
             is_refused = not _is_about_all(error)

@@ -16,7 +16,7 @@ GROUPS = {
     "tests/system/test_ui_command.py": "scripts",
 }
 # What takes longest is begun first, so that no process works at its end while the others have nothing left.
-FIRST = ("faults 0", "faults 1", "airflow", "scripts", "chaos")
+FIRST = ("faults 0", "faults 1", "airflow", "scripts", "chaos", "tests/unit/triggers/test_watch_survives.py")
 
 
 def group_of(test: str) -> str:

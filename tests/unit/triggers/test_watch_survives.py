@@ -23,6 +23,7 @@ from airflow_provider_nbjob import outages
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import JobState
+from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.triggers import api_calls, job_watch, sweeps
 from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
 from tests.support.fake_google import PARENT
@@ -367,10 +368,10 @@ def test_after_a_refusal_the_connection_is_read_anew(service, monkeypatch, code)
             self.number = len(made)
             made.append(self)
 
-        def _request(self, *args: Any, **kwargs: Any) -> Any:
+        def request(self, *args: Any, **kwargs: Any) -> Any:
             if self.number < 3:
                 raise ApiError("the key was rotated", code)
-            return super()._request(*args, **kwargs)
+            return super().request(*args, **kwargs)
 
     async def scene():
         put(service, "SUCCEEDED")
@@ -397,6 +398,58 @@ def test_the_connection_is_read_anew_at_a_bounded_age(service, monkeypatch):
         await end_of(waiting)
 
     asyncio.run(scene())
+
+
+class FaultySteps(JobSteps):
+    """Raises, so many times, where a look is taken."""
+
+    def __init__(self, fault: BaseException, times: int) -> None:
+        super().__init__()
+        self.faults = [fault] * times
+
+    def add(self, state: JobState, since: float) -> None:
+        if self.faults:
+            raise self.faults.pop()
+        super().add(state, since)
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if not isinstance(f, asyncio.CancelledError)], ids=repr)
+@pytest.mark.parametrize("times", [1, 5])
+@pytest.mark.parametrize("count", [3, COUNT])
+def test_a_fault_in_taking_a_look_at_one_job_keeps_no_other_waiting(service, fault, times, count):
+    steps = FaultySteps(fault, times)
+
+    async def scene():
+        put(service, "RUNNING", count)
+        watch = watch_of("way", PARENT, NotebookExecutionJobHook)
+        first = watch.wait_for("j0", interval=INTERVAL, log=TaskLog(), steps=steps)
+        waiting = [asyncio.ensure_future(first), *(wait(number) for number in range(1, count))]
+        await until(lambda: service.calls["get"] + service.calls["list"] > 4, "requests")
+        put(service, "SUCCEEDED", count)
+        assert await all_of(waiting) == [JobState.SUCCEEDED] * count
+
+    asyncio.run(scene())
+    assert len(steps.faults) < times
+
+
+@pytest.mark.parametrize("fault", [ApiError("fault", "UNAVAILABLE"), RuntimeError("fault")], ids=repr)
+def test_a_fault_that_stays_with_one_job_is_its_own(service, fault):
+    logs = [TaskLog() for _ in range(COUNT)]
+
+    async def scene():
+        put(service, "RUNNING")
+        watch = watch_of("way", PARENT, NotebookExecutionJobHook)
+        steps = FaultySteps(fault, 10**6)
+        first = asyncio.ensure_future(watch.wait_for("j0", interval=INTERVAL, log=logs[0], steps=steps))
+        waiting = [wait(number, logs[number]) for number in range(1, COUNT)]
+        await until(lambda: logs[0].lines and all(log.count("is JOB_STATE_RUNNING") for log in logs[1:]), "looks")
+        put(service, "SUCCEEDED")
+        assert await all_of(waiting) == [JobState.SUCCEEDED] * (COUNT - 1)
+        await end_of([first])
+
+    asyncio.run(scene())
+    assert logs[0].count("Looking failed, and will be tried again: ") == 1
+    assert not any(log.count("Looking failed") for log in logs[1:])
 
 
 # --- one error, or one that lasts ---
