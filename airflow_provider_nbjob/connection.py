@@ -1,41 +1,77 @@
-"""The hook of an operator, a sensor or a trigger, imported and made when it is first used.
+"""The way to the API: an Airflow connection, the accounts to impersonate, an endpoint; and the hook made of them.
 
-Importing it loads Google's clients, which a DAG that is only parsed must not pay for.
+Making the hook loads Google's clients, which a DAG that is only parsed must not pay for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
+
+from airflow_provider_nbjob.names import accounts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
+DEFAULT_CONN_ID = "google_cloud_default"
 
-class LazyHook:
-    """Gives its class a `hook`, made of the three attributes that lead to the API."""
+
+class ConnectionArguments(TypedDict):
+    """The arguments that lead to the API, by the names that operators, sensor, trigger and hook give them."""
 
     gcp_conn_id: str
     impersonation_chain: str | Sequence[str] | None
     api_endpoint: str | None
 
+
+@dataclass(frozen=True)
+class Connection:
+    """A way to the API; those who agree in it may share requests and clients.
+
+    :param gcp_conn_id: an Airflow connection of type `google_cloud_platform`
+    :param accounts: to impersonate, the last one the one that requests are sent as
+    :param api_endpoint: host of the API; None for the connection's own, or Google's
+    """
+
+    gcp_conn_id: str = DEFAULT_CONN_ID
+    accounts: tuple[str, ...] = ()
+    api_endpoint: str | None = None
+
+    def make_hook(self) -> NotebookExecutionJobHook:
+        """Return a new hook, with Airflow's connection as it is now."""
+        from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+
+        return NotebookExecutionJobHook(
+            gcp_conn_id=self.gcp_conn_id,
+            impersonation_chain=self.accounts or None,
+            api_endpoint=self.api_endpoint,
+        )
+
+
+class HasConnection:
+    """Gives an operator, a sensor or a trigger its `connection` and its `hook`, made when they are first used."""
+
+    gcp_conn_id: str
+    impersonation_chain: str | Sequence[str] | None
+    api_endpoint: str | None
+
+    @property
+    def connection(self) -> Connection:
+        """The way to the API; its parts may be templates, so it is made anew each time."""
+        return Connection(self.gcp_conn_id, accounts_of(self.impersonation_chain), self.api_endpoint)
+
     @cached_property
     def hook(self) -> NotebookExecutionJobHook:
         """The hook, one for each instance."""
-        return self.hook_maker()()
+        return self.connection.make_hook()
 
-    def hook_maker(self) -> Callable[[], NotebookExecutionJobHook]:
-        """Return what makes a new hook, with the connection as it is then; it does not keep this object."""
-        way: dict[str, Any] = {
+    def connection_arguments(self) -> ConnectionArguments:
+        """Return the arguments that lead to the API, for another object of this kind, and for the task's record."""
+        return {
             "gcp_conn_id": self.gcp_conn_id,
             "impersonation_chain": self.impersonation_chain,
             "api_endpoint": self.api_endpoint,
         }
-
-        def make_hook() -> NotebookExecutionJobHook:
-            from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-
-            return NotebookExecutionJobHook(**way)
-
-        return make_hook

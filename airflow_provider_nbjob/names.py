@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Iterable
 
 from airflow_provider_nbjob.exceptions import InvalidJob
 
@@ -105,3 +106,9 @@ def check_object(value: str, field: str) -> str:
     if problem:
         raise InvalidJob(f"{field}: the object name {shown(value)} {problem}")
     return value
+
+
+def accounts_of(impersonation_chain: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return the accounts of a chain, which may be one text with commas, as Airflow takes it."""
+    chain = impersonation_chain or ()
+    return tuple(account.strip() for account in (chain.split(",") if isinstance(chain, str) else chain))

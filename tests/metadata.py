@@ -23,9 +23,7 @@ def record(job_id: str, *, try_number: int = 1, **end: Any) -> dict[str, Any]:
         name=f"projects/123456789/locations/us-central1/notebookExecutionJobs/{job_id}",
         project_id="analytics",
         gcs_output_uri="gs://analytics-runs/reports",
-        gcp_conn_id="google_cloud_default",
-        impersonation_chain=None,
-        api_endpoint=None,
+        connection={"gcp_conn_id": "google_cloud_default", "impersonation_chain": None, "api_endpoint": None},
         try_number=try_number,
     )
     return {**told, **end}

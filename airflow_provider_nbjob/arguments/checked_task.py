@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.arguments.templates import known
-from airflow_provider_nbjob.connection import LazyHook
+from airflow_provider_nbjob.connection import HasConnection
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, checks
 from airflow_provider_nbjob.job.checks import Rule, optional, problems_of
@@ -37,7 +37,7 @@ END_RULES: dict[str, Rule] = {
 }
 
 
-class CheckedTask(LazyHook):
+class CheckedTask(HasConnection):
     """A task that checks each argument as early as it is known: when its DAG is parsed, or when it runs.
 
     `rules` has one for each argument, under the name of its attribute. All that is wrong is raised in one `InvalidJob`,

@@ -9,29 +9,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
-from google.longrunning.operations_pb2 import CancelOperationRequest, GetOperationRequest, ListOperationsRequest
-from google.rpc import code_pb2
 
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import (
     TRANSIENT_CODES,
-    ApiError,
-    CreateUnanswered,
     CredentialsUnavailable,
     InvalidJob,
     JobLost,
     NotebookExecutionJobError,
 )
 from airflow_provider_nbjob.hooks import permissions
+from airflow_provider_nbjob.hooks.attempts import ATTEMPT, Attempts
 from airflow_provider_nbjob.hooks.clients import (
     Endpoint,
     notebook_service_client,
     resolve_endpoint,
 )
+from airflow_provider_nbjob.hooks.creating import create
 from airflow_provider_nbjob.hooks.looking import looks_at_job
 from airflow_provider_nbjob.hooks.notebook_files import NotebookFiles
 from airflow_provider_nbjob.hooks.notebook_service import (
@@ -42,8 +39,9 @@ from airflow_provider_nbjob.hooks.notebook_service import (
     NotebookExecutionJob,
     NotebookServiceClient,
 )
-from airflow_provider_nbjob.hooks.requests import connection_error, credentials_error, may_have_been_performed, perform
-from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult, state_of
+from airflow_provider_nbjob.hooks.requests import connection_error, credentials_error, perform
+from airflow_provider_nbjob.hooks.stopping import await_deletion, cancel_operations, is_inactive
+from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult
 from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, new_nonce
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
@@ -54,15 +52,9 @@ from airflow_provider_nbjob.notebook import OUTPUT_SECONDS
 T = TypeVar("T")
 
 PAGE_SIZE_MAX = 100  # the API rejects more (facts: a third party's report; no page of Google's says so)
-# One attempt: at most 30 s, and no retries of the client library's beside our own.
-ATTEMPT: dict[str, Any] = {"timeout": 30.0, "retry": None}
 DELETE_SECONDS = 60.0  # that a delete's operation is waited for
 STOP_GRACE = 10.0  # seconds that a cancelled job is given before it is deleted
-CLOCK_SKEW = timedelta(minutes=5)
 NO_OUTPUT_URI = "The job has no gcs_output_uri, so its executed notebook was kept nowhere."
-
-# Without an id of its own a create must not be sent again unless it was certainly not performed.
-NOT_PERFORMED_CODES = frozenset({"RESOURCE_EXHAUSTED", "ABORTED"})
 
 
 class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
@@ -232,52 +224,14 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         message = _message(NotebookExecutionJob, "notebook_execution_job", job)  # a copy: the caller's stays as it is
         if default_labels and MARK_LABEL not in message.labels:
             message.labels[MARK_LABEL] = Mark(new_nonce()).label
-        request = CreateNotebookExecutionJobRequest(
-            parent=parent,
-            notebook_execution_job=message,
-            notebook_execution_job_id=notebook_execution_job_id or "",
+        return create(
+            self,
+            CreateNotebookExecutionJobRequest(
+                parent=parent,
+                notebook_execution_job=message,
+                notebook_execution_job_id=notebook_execution_job_id or "",
+            ),
         )
-        what = f"create of job {notebook_execution_job_id or '(id minted by the API)'} in {parent}"
-        started = datetime.now(timezone.utc)
-        send = _Attempts(lambda api: api.create_notebook_execution_job(request, **ATTEMPT))
-        try:
-            codes = TRANSIENT_CODES if notebook_execution_job_id else NOT_PERFORMED_CODES
-            # What a create does not find is a template, a project or a location: bad input.
-            operation = self._request(
-                send,
-                what,
-                location,
-                codes=codes,
-                not_found=InvalidJob,
-                access=permissions.CREATE_JOB,
-                runs_as=message.service_account,
-            )
-        except NotebookExecutionJobError as error:
-            code = error.code if isinstance(error, ApiError) else "INVALID_ARGUMENT"
-            unread: NotebookExecutionJobError | None = None
-            if code == "ALREADY_EXISTS":
-                try:
-                    existing = self._existing(f"{parent}/notebookExecutionJobs/{notebook_execution_job_id}")
-                except NotebookExecutionJobError as reason:
-                    unread = reason
-                else:
-                    since = started - CLOCK_SKEW if send.unanswered else None
-                    if existing and _is_answer(existing, message, since=since):
-                        return str(existing.name)
-                    raise
-            if send.unanswered:
-                cause: NotebookExecutionJobError = unread or error
-                so_what = "(an attempt to create the job got no answer, and may have been performed)"
-                told = CreateUnanswered(f"{cause} {so_what}", code)
-                told.public_message = f"{cause.public} {so_what}"
-                raise told from error
-            raise
-        try:
-            return str(JobName.parse(operation.operation.name))
-        except InvalidJob as error:
-            if notebook_execution_job_id:
-                return f"{parent}/notebookExecutionJobs/{notebook_execution_job_id}"
-            raise CreateUnanswered(f"The {what} was answered without the job's name: {error}", "UNKNOWN") from error
 
     def get_notebook_execution_job(
         self,
@@ -300,7 +254,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         """
         job = self.get_job_name(name, location, project_id)
         request = _message(GetNotebookExecutionJobRequest, "view", {"name": str(job), "view": _view(view)})
-        return self._request(
+        return self.request(
             lambda api: api.get_notebook_execution_job(request, **ATTEMPT),
             f"get of {job}",
             job.location,
@@ -309,6 +263,13 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
             not_found=JobLost,
             access=permissions.GET_JOB,
         )
+
+    def find_notebook_execution_job(self, *, name: str, retry: bool = True) -> NotebookExecutionJob | None:
+        """Return a job, or None if there is none; see `get_notebook_execution_job`."""
+        try:
+            return self.get_notebook_execution_job(name=name, retry=retry)
+        except JobLost:  # an id may stay taken for a while after its job was deleted
+            return None
 
     def list_notebook_execution_jobs(
         self,
@@ -390,9 +351,9 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         """
         job = self.get_job_name(name, location, project_id)
         request = DeleteNotebookExecutionJobRequest(name=str(job))
-        send = _Attempts(lambda api: api.delete_notebook_execution_job(request, **ATTEMPT))
+        send = Attempts(lambda api: api.delete_notebook_execution_job(request, **ATTEMPT))
         try:
-            answer = self._request(
+            answer = self.request(
                 send, f"delete of {job}", job.location, not_found=JobLost, access=permissions.DELETE_JOB
             )
         except JobLost:
@@ -400,7 +361,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
                 raise
             self.log.info("Notebook job %s is gone: an attempt to delete it had got no answer", job)
             return
-        self._await_deletion(job, getattr(answer, "operation", None), within=wait)
+        await_deletion(self, job, getattr(answer, "operation", None), within=wait)
 
     def cancel_notebook_execution_job(
         self,
@@ -420,7 +381,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         """
         job = self.get_job_name(name, location, project_id)
         try:
-            if self._cancel_operations(job) and self._is_inactive(job, within=grace):
+            if cancel_operations(self, job) and is_inactive(self, job, within=grace):
                 self.log.info("Stopped notebook job %s", job)
                 return True
             self.delete_notebook_execution_job(name=str(job), wait=grace)
@@ -505,69 +466,8 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
 
     # --- inside --------------------------------------------------------------------------------------------
 
-    def _existing(self, name: str) -> NotebookExecutionJob | None:
-        try:
-            return self.get_notebook_execution_job(name=name)
-        except JobLost:  # an id may stay taken for a while after its job was deleted
-            return None
-
-    def _await_deletion(self, job: JobName, operation: Any, *, within: float) -> None:
-        """Wait until a delete's operation has ended.
-
-        :param operation: the message of the long-running operation; None if the API returned none
-        :raises ApiError: if it ends with an error
-        """
-        end_time = time.monotonic() + within
-        while operation is not None and operation.name:
-            if number := operation.error.code:
-                code = code_pb2.Code.Name(number) if number in code_pb2.Code.values() else "UNKNOWN"
-                raise ApiError(redact(f"The delete of {job} failed: {code}: {operation.error.message}"), code)
-            if operation.done:
-                return
-            if time.monotonic() > end_time:
-                self.log.warning("The delete of %s was accepted, and is still under way after %.0f s", job, within)
-                return
-            time.sleep(1)
-            request = GetOperationRequest(name=operation.name)
-            try:
-                operation = self._request(
-                    lambda api, request=request: api.get_operation(request, **ATTEMPT),  # type: ignore[misc]
-                    f"look at {operation.name}",
-                    job.location,
-                    not_found=JobLost,
-                    access=permissions.LIST_OPERATIONS,
-                )
-            except JobLost:
-                return
-            except (ApiError, InvalidJob) as error:
-                self.log.warning("The delete of %s was accepted, but its end cannot be seen: %s", job, error)
-                return
-
-    def _cancel_operations(self, job: JobName) -> bool:
-        """Cancel what the job has under way; whether the API took it."""
-        try:
-            operations = self._request(
-                lambda api: api.list_operations(ListOperationsRequest(name=str(job)), **ATTEMPT),
-                f"list of operations of {job}",
-                job.location,
-                not_found=JobLost,
-                access=permissions.LIST_OPERATIONS,
-            ).operations
-            for operation in [o for o in operations if not o.done and _is_of(o.name, job)]:
-                request = CancelOperationRequest(name=operation.name)
-                self._request(
-                    lambda api, request=request: api.cancel_operation(request, **ATTEMPT),  # type: ignore[misc]
-                    f"cancel of {operation.name}",
-                    job.location,
-                    access=permissions.CANCEL_OPERATION,
-                )
-        except (ApiError, InvalidJob) as error:
-            self.log.info("Cancelling the operation was refused, so the job will be deleted: %s", error)
-            return False
-        return True
-
     def _list_page(self, request: ListNotebookExecutionJobsRequest, location: str, *, retry: bool, renew: bool) -> Any:
-        pager = self._request(
+        pager = self.request(
             lambda api: api.list_notebook_execution_jobs(request, **ATTEMPT),
             f"list of jobs in {request.parent}",
             location,
@@ -577,15 +477,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         )
         return next(iter(pager.pages))
 
-    def _is_inactive(self, job: JobName, within: float) -> bool:
-        end_time = time.monotonic() + within
-        while state_of(self.get_notebook_execution_job(name=str(job))).is_active:
-            if time.monotonic() > end_time:
-                return False
-            time.sleep(1)
-        return True
-
-    def _request(
+    def request(
         self,
         call: Callable[[NotebookServiceClient], T],
         what: str,
@@ -617,21 +509,6 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         )
 
 
-class _Attempts:
-    """Sends a request, and counts the attempts that got no answer, and so may have been performed."""
-
-    def __init__(self, send: Callable[[NotebookServiceClient], Any]) -> None:
-        self._send = send
-        self.unanswered = 0
-
-    def __call__(self, api: NotebookServiceClient) -> Any:
-        try:
-            return self._send(api)
-        except Exception as error:
-            self.unanswered += may_have_been_performed(error)
-            raise
-
-
 def masked_result(
     job: NotebookExecutionJob, *, output_notebook_uri: str | None = None, output_error: str | None = None
 ) -> JobResult:
@@ -639,27 +516,6 @@ def masked_result(
     result = JobResult.from_job(job, output_notebook_uri=output_notebook_uri)
     result = result.with_output_error(output_error) if output_error else result
     return replace(result, status=redact(result.status), display_name=redact(result.display_name))
-
-
-def _is_answer(existing: NotebookExecutionJob, sent: NotebookExecutionJob, *, since: datetime | None) -> bool:
-    """Return whether a job is what a create made that got no answer.
-
-    :param since: when the create was sent first, less the clocks' difference; None if all attempts got an answer
-    """
-    if mark := existing.labels.get(MARK_LABEL):
-        return bool(mark == sent.labels.get(MARK_LABEL))
-    # The API may have replaced its labels by those of the template.
-    fields = ("display_name", "gcs_output_uri", "service_account", "execution_user")
-    is_alike = all(getattr(existing, name) == getattr(sent, name) for name in fields)
-    return since is not None and is_alike and (existing.create_time is None or existing.create_time >= since)
-
-
-def _is_of(operation: str, job: JobName) -> bool:
-    """Return whether an operation is the job's own; its name may have the project's number for its id."""
-    try:
-        return JobName.parse(operation).job_id == job.job_id
-    except InvalidJob:
-        return False
 
 
 def _check_extra(extra: Any, conn_id: str) -> None:

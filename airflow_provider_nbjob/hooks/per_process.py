@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from airflow_provider_nbjob.hooks.permissions import impersonated
+
 if TYPE_CHECKING:
     from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
 
@@ -74,12 +76,10 @@ class PerProcess(Generic[T]):
 
     @staticmethod
     def _key(hook: GoogleBaseHook, *args: Any) -> tuple[Any, ...]:
-        chain = hook.impersonation_chain or hook._get_field("impersonation_chain") or ()
-        accounts = chain.split(",") if isinstance(chain, str) else chain
         return (
             os.getpid(),
             hook.gcp_conn_id,
-            tuple(account.strip() for account in accounts),
+            impersonated(hook),
             getattr(hook, "quota_project_id", None),  # of later versions of the Google provider
             *(os.environ.get(name) for name in _VARIABLES),
             *args,

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import ApiError
 from airflow_provider_nbjob.masking import redact
 
@@ -88,10 +89,9 @@ class Need:
         return redact(sentence)
 
 
-def impersonated(hook: Any) -> list[str]:
+def impersonated(hook: Any) -> tuple[str, ...]:
     """Return the accounts that a hook impersonates, the last one the one that its requests are sent as."""
-    chain = hook.impersonation_chain or hook._get_field("impersonation_chain") or ()
-    return [account.strip(" ") for account in (chain.split(",") if isinstance(chain, str) else chain)]
+    return names.accounts_of(hook.impersonation_chain or hook._get_field("impersonation_chain"))
 
 
 def account_of(hook: Any) -> str:

@@ -102,9 +102,7 @@ def record_of(
     name: str,
     project_id: str,
     gcs_output_uri: str,
-    gcp_conn_id: str,
-    impersonation_chain: Any,
-    api_endpoint: str | None,
+    connection: Mapping[str, Any],
     try_number: int,
     steps: JobSteps | None = None,
     end: JobEnd | None = None,
@@ -113,7 +111,7 @@ def record_of(
 
     :param name: the job's resource name
     :param project_id: the project's id; in `name` the API puts its number
-    :param api_endpoint: the endpoint that was configured, if any
+    :param connection: the arguments of the task that lead to the API, by name
     :param try_number: of the task, which the job serves
     :param end: `None` until the job has ended; `job_state` is then null, and what else `JobEnd` has is absent
     """
@@ -122,9 +120,7 @@ def record_of(
         "project_id": project_id,
         "location": JobName.parse(name).location,
         "gcs_output_uri": gcs_output_uri,
-        "gcp_conn_id": gcp_conn_id,
-        "impersonation_chain": impersonation_chain,
-        "api_endpoint": api_endpoint,
+        **connection,
         "try_number": try_number,
         "states": (steps or JobSteps()).to_xcom(),
         **(end.to_xcom() if end else {"job_state": None}),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_nbjob.exceptions import JobLost, NotebookExecutionJobError
+from airflow_provider_nbjob.exceptions import NotebookExecutionJobError
 from airflow_provider_nbjob.job import JobName, state_of
 from airflow_provider_nbjob.job.mark import Mark
 from airflow_provider_nbjob.lifecycle.cancellation import stop_quietly
@@ -112,18 +112,7 @@ class EarlierTries:
 
     def _get(self, try_number: int) -> Any:
         name = JobName(self._own.project, self._own.location, self._tries.job_id(try_number))
-        return existing(self._hook, str(name), retry=self._retry)
-
-
-def existing(hook: NotebookExecutionJobHook, name: str, *, retry: bool = True) -> Any:
-    """Return a job, or None if there is none.
-
-    :raises ApiError: if the API does not say
-    """
-    try:
-        return hook.get_notebook_execution_job(name=name, retry=retry)
-    except JobLost:
-        return None
+        return self._hook.find_notebook_execution_job(name=str(name), retry=self._retry)
 
 
 def answer_to(
@@ -139,7 +128,7 @@ def answer_to(
     if name is None:
         named_alike = _displayed(hook, location, project_id, display_name)
         return next((job for job in named_alike if _is_marked(job, mark)), None)
-    job = existing(hook, name)
+    job = hook.find_notebook_execution_job(name=name)
     if job is None:
         return None
     is_ours = _is_marked(job, mark) if Mark.of(job.labels) else job.display_name == display_name

@@ -6,6 +6,7 @@ tasks that do not defer only when they end, and not at all when they are killed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
@@ -50,20 +51,18 @@ LINKS = (NotebookExecutionLink(), NotebookOutputLink(), NotebookLogsLink())
 
 
 def push_job(
-    context: Any,
+    ti: Any,
     *,
     name: str,
     project_id: str,
     gcs_output_uri: str,
-    gcp_conn_id: str,
-    impersonation_chain: Any = None,
-    api_endpoint: str | None = None,
+    connection: Mapping[str, Any],
     steps: JobSteps | None = None,
     end: JobEnd | None = None,
 ) -> None:
     """Push what links and pages need to find a job while it runs and after it failed.
 
-    :param context: Airflow's task context; the other parameters are those of `record_of`
+    :param ti: the task instance; the other parameters are those of `record_of`
     """
     job = JobName.parse(name)
     shown = JobName(project_id, job.location, job.job_id)
@@ -72,16 +71,13 @@ def push_job(
         NotebookOutputLink: storage_console_url(job.output_uri(gcs_output_uri)) if gcs_output_uri else "",
         NotebookLogsLink: shown.logs_url,
     }
-    ti = context["ti"]
     ti.xcom_push(
         key=JOB_XCOM_KEY,
         value=record_of(
             name=name,
             project_id=project_id,
             gcs_output_uri=gcs_output_uri,
-            gcp_conn_id=gcp_conn_id,
-            impersonation_chain=impersonation_chain,
-            api_endpoint=api_endpoint,
+            connection=connection,
             try_number=ti.try_number,
             steps=steps,
             end=end,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_nbjob.arguments.checked_task import CheckedTask
+from airflow_provider_nbjob.connection import DEFAULT_CONN_ID
 from airflow_provider_nbjob.lifecycle.final_errors import bad_input_is_not_retried
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class JobOperator(CheckedTask, BaseOperator):
         *,
         location: str | None = None,
         project_id: str | None = None,
-        gcp_conn_id: str = "google_cloud_default",
+        gcp_conn_id: str = DEFAULT_CONN_ID,
         impersonation_chain: str | Sequence[str] | None = None,
         api_endpoint: str | None = None,
         **kwargs: Any,

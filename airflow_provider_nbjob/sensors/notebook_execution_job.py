@@ -20,6 +20,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.arguments.checked_task import END_RULES, CheckedTask, problems_of_job_name
+from airflow_provider_nbjob.connection import DEFAULT_CONN_ID
 from airflow_provider_nbjob.exceptions import (
     ApiError,
     InvalidJob,
@@ -130,7 +131,7 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         on_output_error: str | None = None,
         max_output_bytes: int = OUTPUT_MAX_BYTES,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        gcp_conn_id: str = "google_cloud_default",
+        gcp_conn_id: str = DEFAULT_CONN_ID,
         impersonation_chain: str | Sequence[str] | None = None,
         api_endpoint: str | None = None,
         multiple_outputs: bool = True,
@@ -347,9 +348,7 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
 
     def _trigger(self, context: Context, end_time: float) -> NotebookExecutionJobTrigger:
         shared: dict[str, Any] = {
-            "gcp_conn_id": self.gcp_conn_id,
-            "impersonation_chain": self.impersonation_chain,
-            "api_endpoint": self.api_endpoint,
+            **self.connection_arguments(),
             "poll_interval": self.poke_interval,
             "end_time": end_time,
         }
@@ -371,13 +370,11 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         self._pushed = job.name
         location = JobName.parse(job.name).location
         push_job(
-            context,
+            context["ti"],
             name=job.name,
             project_id=self.hook.get_project_id(self.project_id, location),
             gcs_output_uri=job.gcs_output_uri,
-            gcp_conn_id=self.gcp_conn_id,
-            impersonation_chain=self.impersonation_chain,
-            api_endpoint=self.api_endpoint,
+            connection=self.connection_arguments(),
             steps=self._steps,
             end=end,
         )

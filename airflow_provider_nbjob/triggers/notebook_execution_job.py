@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.airflow_compat import runs_in_process
-from airflow_provider_nbjob.connection import LazyHook
+from airflow_provider_nbjob.connection import DEFAULT_CONN_ID, HasConnection
 from airflow_provider_nbjob.exceptions import InvalidJob, JobLost, JobTimeout, JobUnwatched
 from airflow_provider_nbjob.job import JobName, JobState
 from airflow_provider_nbjob.job.deadlines import Deadline, check_end_time
@@ -50,7 +50,7 @@ ON_KILL_SECONDS = 20.0  # that `on_kill` waits for the stop: Airflow gives it 30
 _stopping: set[asyncio.Task[None]] = set()
 
 
-class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
+class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
     """Fires once, when a job has ended, is gone, or was not finished in time.
 
     The event's payload is ``{"name", "job_state", "outcome", "message", "states"}``: `outcome` is ``"finished"`` (then
@@ -71,7 +71,7 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
     def __init__(
         self,
         name: str,
-        gcp_conn_id: str = "google_cloud_default",
+        gcp_conn_id: str = DEFAULT_CONN_ID,
         impersonation_chain: str | Sequence[str] | None = None,
         api_endpoint: str | None = None,
         poll_interval: float | timedelta = POLL_SECONDS,
@@ -96,9 +96,7 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
                 "name": self.name,
-                "gcp_conn_id": self.gcp_conn_id,
-                "impersonation_chain": self.impersonation_chain,
-                "api_endpoint": self.api_endpoint,
+                **self.connection_arguments(),
                 "poll_interval": self.poll_interval,
                 "end_time": self.end_time,
                 "cancel_on_kill": self.cancel_on_kill,
@@ -183,12 +181,6 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
     async def _find_job(self, deadline: Deadline) -> str:
         return self.name
 
-    @property
-    def _way(self) -> Hashable:
-        """What leads to the API: those who agree in it share their requests."""
-        chain = self.impersonation_chain
-        return (self.gcp_conn_id, chain if isinstance(chain, (str, type(None))) else tuple(chain), self.api_endpoint)
-
     async def _ended_state(self, job: JobName, deadline: Deadline) -> JobState:
         """Wait for the job, together with all who wait in its location.
 
@@ -196,7 +188,7 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
         """
         from airflow_provider_nbjob.triggers.job_watch import watch_of  # not while a DAG is parsed
 
-        watch = watch_of(self._way, job.parent, self.hook_maker())
+        watch = watch_of(self.connection, job.parent, self.connection.make_hook)
         waiting = watch.wait_for(
             job.job_id,
             interval=self.poll_interval,
@@ -244,7 +236,7 @@ class NotebookExecutionJobTrigger(LazyHook, BaseTrigger):
                 self.log.info("Another triggerer waits for notebook job %s now, so it is not stopped", self.name)
                 return True
             self.log.info("The task was ended while it waited, so notebook job %s is stopped", self.name)
-            self.hook_maker()().cancel_notebook_execution_job(name=self.name)
+            self.connection.make_hook().cancel_notebook_execution_job(name=self.name)
         except Exception as error:
             self.log.error("Could not stop notebook job %s, which may still run and cost: %s", self.name, error)
             return isinstance(error, InvalidJob) and not JobName.is_one(self.name)
@@ -301,7 +293,7 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
         from airflow_provider_nbjob.triggers.job_watch import budget_for
 
         names.schedule_id(self.name, names.check_location(self.location))
-        calls = ApiCalls(self.hook_maker(), self.location)
+        calls = ApiCalls(self.connection.make_hook, self.location)
         window = ScheduleWindow(self.created_after, self.created_before, self.run_time)
         failed_looks = FailedLooks(self.log, f"The job of schedule {self.name}", has_deadline=deadline.is_finite)
         with ExitStack() as stack:
@@ -319,7 +311,7 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
                     if window.is_over(time.time()):
                         raise JobTimeout(f"Schedule {self.name} launched no job {window}, and none can come any more")
                     if budget is None:
-                        budget = budget_for(self._way, project, self.location)
+                        budget = budget_for(self.connection, project, self.location)
                         stack.enter_context(budget.joined("schedules"))
                 if deadline.remaining <= 0:
                     raise JobTimeout(f"Schedule {self.name} had launched no job at the deadline")

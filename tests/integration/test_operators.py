@@ -401,9 +401,11 @@ def test_an_unusable_event_is_an_error(service, context, event):
 def test_a_job_is_stopped_where_the_task_fails_after_the_submit(service, context):
     operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
     context["ti"].xcom_push = None
+    before = set(service.submitted())
     with pytest.raises(TypeError):
         operator.execute(context)
-    assert operator._job_name not in active_jobs(service)
+    (job_id,) = set(service.submitted()) - before
+    assert not [name for name in active_jobs(service) if name.endswith(job_id)]
 
 
 def test_cancel_on_kill_can_be_turned_off(service, context):

@@ -27,7 +27,7 @@ KNOWS = {
     "rendering": {"exceptions", "notebook"},
     "links": {"exceptions", "job"},
     "hooks": {"exceptions", "job", "masking", "names", "notebook", "outages"},
-    "connection": {"hooks"},
+    "connection": {"hooks", "names"},
     "lifecycle": {"airflow_compat", "exceptions", "hooks", "job", "links", "masking", "names", "notebook"},
     "triggers": {
         *("airflow_compat", "connection", "exceptions", "hooks", "job", "lifecycle"),
@@ -35,14 +35,14 @@ KNOWS = {
     },
     "arguments": {"connection", "exceptions", "job", "lifecycle", "names", "notebook"},
     "operators": {
-        *("airflow_compat", "arguments", "exceptions", "hooks", "job", "lifecycle", "links"),
+        *("airflow_compat", "arguments", "connection", "exceptions", "hooks", "job", "lifecycle", "links"),
         *("masking", "names", "notebook", "triggers"),
     },
     "sensors": {
-        *("arguments", "exceptions", "hooks", "job", "lifecycle", "links"),
+        *("arguments", "connection", "exceptions", "hooks", "job", "lifecycle", "links"),
         *("masking", "names", "notebook", "triggers"),
     },
-    "plugins": {"exceptions", "hooks", "job", "lifecycle", "masking", "names", "notebook", "rendering"},
+    "plugins": {"connection", "exceptions", "hooks", "job", "lifecycle", "masking", "names", "notebook", "rendering"},
     "emulator": {"exceptions", "job", "names"},
 }
 ROOT = {"airflow_compat", "connection", "exceptions", "get_provider_info", "masking", "names", "outages"}

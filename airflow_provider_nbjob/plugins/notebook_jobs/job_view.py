@@ -165,17 +165,6 @@ def _facts(job: Any, task: TaskData) -> dict[str, str]:
     return {label: value for label, value in facts.items() if value}
 
 
-def make_hook(place: Place) -> NotebookExecutionJobHook:
-    """Return the hook, by the way that the task's operator was given."""
-    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-
-    return NotebookExecutionJobHook(
-        gcp_conn_id=place.gcp_conn_id or "google_cloud_default",
-        impersonation_chain=place.impersonation_chain,
-        api_endpoint=place.api_endpoint,
-    )
-
-
 def recorded_view(task: TaskData) -> JobView:
     """Return what the task's record alone tells of the picked try's job; nobody is asked."""
     record = task.picked_record
@@ -204,7 +193,7 @@ def view_of(task: TaskData, outcomes: Outcomes) -> JobView:
         return replace(recorded, problem=NO_PLACE)
     job = None
     try:
-        hook = make_hook(task.place)
+        hook = task.place.connection.make_hook()
         lookup = look_up(hook, task)
         if lookup:
             if not (lookup.claim and lookup.claim.is_own):

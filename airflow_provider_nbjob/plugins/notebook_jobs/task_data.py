@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_provider_nbjob import names
+from airflow_provider_nbjob.connection import DEFAULT_CONN_ID, Connection
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, Record, read_record
 from airflow_provider_nbjob.lifecycle.tries import Tries
 from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
@@ -52,14 +53,12 @@ class TaskTry(NamedTuple):
 class Place(NamedTuple):
     """Where a task's job is asked for, and by whom: what it sees there, another place need not.
 
-    :param gcp_conn_id: of Airflow's connection; None for the default
+    :param project_id: None for the connection's
     """
 
     location: str | None
     project_id: str | None
-    gcp_conn_id: str | None
-    impersonation_chain: str | tuple[str, ...] | None
-    api_endpoint: str | None
+    connection: Connection
 
 
 @dataclass(frozen=True)
@@ -117,13 +116,12 @@ class TaskData:
         if len(known) < len(WAY) or MASK in repr(known):
             return None
         chain = self.rendered("impersonation_chain")
-        return Place(
-            location=self._text("location"),
-            project_id=self._text("project_id"),
-            gcp_conn_id=self._text("gcp_conn_id"),
-            impersonation_chain=tuple(map(str, chain)) if isinstance(chain, list | tuple) else chain and str(chain),
-            api_endpoint=self._text("api_endpoint"),
+        connection = Connection(
+            self._text("gcp_conn_id") or DEFAULT_CONN_ID,
+            names.accounts_of(map(str, chain) if isinstance(chain, list | tuple) else chain and str(chain)),
+            self._text("api_endpoint"),
         )
+        return Place(self._text("location"), self._text("project_id"), connection)
 
     def rendered(self, name: str) -> Any:
         """Return an argument of the operator; `None` if it was not given."""

@@ -29,7 +29,6 @@ from airflow_provider_nbjob.plugins.notebook_jobs.job_view import (
     Outcome,
     Outcomes,
     hidden_of,
-    make_hook,
     recorded_view,
     redacted,
     shown,
@@ -148,7 +147,7 @@ def _document(task: TaskData, theme: Literal["light", "dark"]) -> bytes:
     end_time = time.monotonic() + SECONDS - 0.5
     if task.place is None:
         raise NotRendered(NO_PLACE)
-    hook = make_hook(task.place)
+    hook = task.place.connection.make_hook()
     lookup = look_up(hook, task)
     if lookup is None:
         raise JobLost("There is no job.")

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_nbjob.job import JobName, JobState
-from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes, make_hook, source_of, view_of
+from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes, source_of, view_of
 from airflow_provider_nbjob.plugins.notebook_jobs.lookup import look_up
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskTry
 from airflow_provider_nbjob.rendering import NotRendered
@@ -116,16 +116,16 @@ def test_the_way_is_the_operators_and_not_the_records(success):
 def test_a_notebook_is_read_once_for_each_of_its_generations(success, service, monkeypatch):
     outcomes, data = Outcomes(), success.data()
     reads = []
-    kind = type(make_hook(data.place))
+    kind = type(data.place.connection.make_hook())
     monkeypatch.setattr(
         kind, "read_stored_notebook", lambda self, stored, **_: reads.append(stored) or b'{"cells": []}'
     )
     stored = view_of(data, outcomes).output
     view_of(data, outcomes)
     assert reads == [stored]
-    outcomes.content(make_hook(data.place), stored, data.place)  # kept for the rendering that follows
+    outcomes.content(data.place.connection.make_hook(), stored, data.place)  # kept for the rendering that follows
     assert reads == [stored]
-    hook = make_hook(data.place)
+    hook = data.place.connection.make_hook()
     hook.upload_notebook(service.object_path(stored.uri).read_bytes(), stored.uri)
     other = view_of(data, outcomes).output
     assert other.generation != stored.generation
@@ -138,4 +138,4 @@ def test_a_notebook_that_is_too_large_is_not_rendered_but_read(failure, monkeypa
     view = view_of(data, outcomes)
     assert view.outcome.failing_cell == 3
     with pytest.raises(NotRendered, match="bytes"):
-        outcomes.content(make_hook(data.place), view.output, data.place)
+        outcomes.content(data.place.connection.make_hook(), view.output, data.place)

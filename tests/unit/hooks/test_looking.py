@@ -26,6 +26,7 @@ from airflow_provider_nbjob.hooks.per_process import PerProcess
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from tests.support.fake_google import PARENT
 from tests.support.fake_service import JOB, FakeWait
+from tests.support.task_of import context_of
 
 CODES = [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND)]
 
@@ -166,7 +167,6 @@ ARGUMENTS = {
     "gcs_output_uri": "gs://bucket/runs",
     "poll_interval": 0.01,
 }
-TI = SimpleNamespace(try_number=1, start_date=None, map_index=-1, xcom_push=lambda *_, **__: None)
 
 
 @pytest.mark.parametrize("outcome", ["error", "a word to come", None])
@@ -174,7 +174,7 @@ def test_an_event_that_does_not_say_that_the_job_ended_stops_nothing(service, ou
     service.put("RUNNING")
     operator = CreateNotebookExecutionJobOperator(**ARGUMENTS)
     with pytest.raises(JobUnwatched, match="PERMISSION_DENIED"):
-        operator.execute_complete({"ti": TI}, {"name": JOB, "outcome": outcome, "message": "PERMISSION_DENIED"})
+        operator.execute_complete(context_of(), {"name": JOB, "outcome": outcome, "message": "PERMISSION_DENIED"})
     assert not service.calls
 
 
@@ -185,7 +185,7 @@ def test_a_worker_that_is_refused_its_looks_stops_nothing(service, monkeypatch):
     operator = CreateNotebookExecutionJobOperator(**ARGUMENTS, durable=False)
     event = {"name": JOB, "outcome": "finished", "job_state": "JOB_STATE_SUCCEEDED"}
     with pytest.raises(JobUnwatched):
-        operator.execute_complete({"ti": TI}, event)
+        operator.execute_complete(context_of(), event)
     assert not service.has_been_told_to_stop()
 
 
@@ -193,7 +193,7 @@ def test_a_worker_that_is_refused_its_looks_stops_nothing(service, monkeypatch):
 def test_an_event_without_a_job_names_the_event(service, name):
     operator = CreateNotebookExecutionJobOperator(**ARGUMENTS)
     with pytest.raises(Exception, match="returned no usable event"):
-        operator.execute_complete({"ti": TI}, {"name": name, "outcome": "finished"})
+        operator.execute_complete(context_of(), {"name": name, "outcome": "finished"})
     assert not service.calls
 
 

@@ -48,6 +48,7 @@ Call = Callable[[NotebookExecutionJobHook], Any]
 SERVICE: dict[str, Call] = {
     "create_notebook_execution_job": lambda hook: hook.create_notebook_execution_job(job=JOB, location=LOCATION),
     "get_notebook_execution_job": lambda hook: hook.get_notebook_execution_job(name=NAME),
+    "find_notebook_execution_job": lambda hook: hook.find_notebook_execution_job(name=NAME),
     "list_notebook_execution_jobs": lambda hook: list(hook.list_notebook_execution_jobs(location=LOCATION)),
     "list_changes": lambda hook: hook.list_changes(location=LOCATION),
     "delete_notebook_execution_job": lambda hook: hook.delete_notebook_execution_job(name=NAME),
@@ -80,7 +81,7 @@ OTHERS: dict[str, Call] = {
 }
 # Proved elsewhere: `get_connection` in test_connections.py, `get_endpoint` in tests/security/test_hosts.py; a faulty
 # configuration is Airflow's to tell; `get_result` tells what it could not read in the result.
-ELSEWHERE = {"get_connection", "get_endpoint", "direct_content_max_bytes", "get_result", "job_as_known"}
+ELSEWHERE = {"get_connection", "get_endpoint", "direct_content_max_bytes", "get_result", "job_as_known", "request"}
 
 
 class RpcError(grpc.RpcError):

@@ -16,9 +16,7 @@ WAY = {
     "name": NAME,
     "project_id": "p",
     "gcs_output_uri": "gs://b/runs",
-    "gcp_conn_id": "c",
-    "impersonation_chain": None,
-    "api_endpoint": None,
+    "connection": {"gcp_conn_id": "c", "impersonation_chain": None, "api_endpoint": None},
     "try_number": 2,
 }
 

@@ -35,8 +35,7 @@ from airflow_provider_nbjob.hooks import notebook_execution_job as hook_module
 from airflow_provider_nbjob.hooks import requests
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import state_of
-from airflow_provider_nbjob.lifecycle import cancellation
-from airflow_provider_nbjob.operators import notebook_execution_job as operator_module
+from airflow_provider_nbjob.lifecycle import cancellation, submission
 from airflow_provider_nbjob.operators.existing_jobs import DeleteNotebookExecutionJobOperator
 from airflow_provider_nbjob.triggers import notebook_execution_job as trigger_module
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
@@ -118,7 +117,7 @@ def test_a_task_that_is_interrupted_between_requests_leaves_no_job(service, erro
 
 
 def test_ctrl_c_in_a_command_is_not_taken_for_a_failure_that_is_retried(service, monkeypatch):
-    monkeypatch.setattr(operator_module, "runs_in_process", lambda: True)
+    monkeypatch.setattr(submission, "runs_in_process", lambda: True)
     at_call(service, "get", 2, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt) as interrupted:
         create_operator().execute(context_of(retries=3))

@@ -29,9 +29,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from airflow_provider_nbjob.hooks import creating, notebook_files
 from airflow_provider_nbjob.hooks import notebook_execution_job as hook_module
-from airflow_provider_nbjob.hooks import notebook_files
 from airflow_provider_nbjob.job import JobState, state_of
+from airflow_provider_nbjob.lifecycle.submission import Submission
 from airflow_provider_nbjob.lifecycle.tries import Tries
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 
@@ -342,8 +343,8 @@ def test_submitted_once_and_never_orphaned():
 
 
 def _ignore_earlier_tries(monkeypatch):
-    monkeypatch.setattr(CreateNotebookExecutionJobOperator, "_adopt", lambda *_: None)
-    monkeypatch.setattr(CreateNotebookExecutionJobOperator, "_stop_others", lambda *_, **__: None)
+    monkeypatch.setattr(Submission, "adopt", lambda *_: False)
+    monkeypatch.setattr(Submission, "stop_others", lambda *_: None)
 
 
 def _take_a_clear_for_a_retry(monkeypatch):
@@ -360,7 +361,7 @@ def _believe_the_retries_of_now(monkeypatch):
 
 def _believe_the_id(monkeypatch):
     monkeypatch.setattr(Tries, "is_of_this_try", lambda *_: True)
-    monkeypatch.setattr(hook_module, "_is_answer", lambda *_, **__: True)
+    monkeypatch.setattr(creating, "is_answer", lambda *_, **__: True)
 
 
 @pytest.mark.test_all

@@ -31,6 +31,7 @@ from google.api_core.exceptions import (
 )
 
 from airflow_provider_nbjob import outages
+from airflow_provider_nbjob.connection import Connection
 from airflow_provider_nbjob.exceptions import (
     ApiError,
     ConnectionUnavailable,
@@ -435,11 +436,11 @@ def test_a_deferrable_sensor_pokes_on_while_the_connection_cannot_be_read(servic
     service.put("RUNNING", "RUNNING", "SUCCEEDED")
     waiting = for_job(deferrable=True)
 
-    def unread():
+    def unread(self):
         raise ConnectionUnavailable("the secrets backend is down", "UNAVAILABLE")
 
     with monkeypatch.context() as outage:
-        outage.setattr(type(waiting), "hook_maker", lambda self: unread)
+        outage.setattr(Connection, "make_hook", unread)
         assert not waiting.poke(context).is_done
     assert execute(waiting, context)["name"] == JOB
     assert capsys.readouterr().out.count("The API answers again") == 1
