@@ -109,6 +109,9 @@ def check_object(value: str, field: str) -> str:
 
 
 def accounts_of(impersonation_chain: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return the accounts of a chain, which may be one text with commas, as Airflow takes it."""
+    """Return the accounts of a chain, which may be one text with commas, as Airflow takes it.
+
+    Spaces around an account are not part of it; any other character is, so that a malformed account is refused.
+    """
     chain = impersonation_chain or ()
-    return tuple(account.strip() for account in (chain.split(",") if isinstance(chain, str) else chain))
+    return tuple(account.strip(" ") for account in (chain.split(",") if isinstance(chain, str) else chain))

@@ -13,6 +13,11 @@ def below(folder: Path) -> list[Path]:
     ]
 
 
+def notebooks_of_runs(data_dir: Path) -> list[Path]:
+    """Return the notebooks in the folders of an emulator's runs, each of which goes with its run."""
+    return [path for path in below(data_dir) if path.parent.parent == data_dir and path.match("job-*/*.ipynb")]
+
+
 def contents(files: list[Path]) -> dict[Path, bytes]:
     """Return what is in files, without those that are gone by now, and folders."""
     found = {}

@@ -32,7 +32,7 @@ from tests.integration.emulator.conftest import (
     wait_for_state,
 )
 from tests.integration.emulator.processes import Family, living
-from tests.support.files import below
+from tests.support.files import below, notebooks_of_runs
 from tests.support.patience import patient, wait_until
 
 Read = Callable[[str], bytes]
@@ -251,10 +251,6 @@ def test_no_run_leaves_a_folder(client: NotebookServiceClient, server: Emulator)
     run_job(client, "open('left.txt', 'w').close()")
     data_dir: Path = server.data_dir  # type: ignore[attr-defined]
     # The process that waits for the next notebook has a folder, without one.
-    wait_until(
-        lambda: not [path for path in below(data_dir) if path.match("job-*/*.ipynb")],
-        timeout=60,
-        what="the runs' folders removed",
-    )
+    wait_until(lambda: not notebooks_of_runs(data_dir), timeout=60, what="the runs' folders removed")
     assert "left.txt" not in {path.name for path in below(data_dir)}
     assert (data_dir / "cloudstorage" / BUCKET).is_dir()

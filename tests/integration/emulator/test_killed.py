@@ -31,7 +31,7 @@ from tests.integration.emulator.conftest import (
     wait_for_state,
 )
 from tests.integration.emulator.processes import living
-from tests.support.files import below
+from tests.support.files import notebooks_of_runs
 from tests.support.patience import wait_until
 
 PLAIN = {"notebook_runtime_template_resource_name": template("plain")}
@@ -61,10 +61,6 @@ with open({path!r} + ".partial", "w") as file:
 os.replace({path!r} + ".partial", {path!r})
 time.sleep(600)
 """
-
-
-def notebooks_of_runs(data_dir: Path) -> list[Path]:
-    return [path for path in below(data_dir) if path.match("job-*/input.ipynb")]
 
 
 def start(client: NotebookServiceClient, path: Path) -> tuple[str, dict[str, psutil.Process]]:
