@@ -213,3 +213,9 @@ def unwatched(what: str, why: str, error: BaseException) -> JobUnwatched:
         f" goes on with it; if there is none, look at it, and delete it to stop it. The last error: {error}",
         str(code),
     )
+
+
+def is_about_all(error: BaseException) -> bool:
+    """Return whether an error is about the API or the connection, and not about the one job that was asked for."""
+    is_known = isinstance(error, NotebookExecutionJobError)
+    return not is_known or isinstance(error, CredentialsUnavailable) or rule_of(error).meaning is Meaning.OUTAGE

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_nbjob.hooks.notebook_service import NotebookServiceClient
-from airflow_provider_nbjob.hooks.requests import may_have_been_performed
+from airflow_provider_nbjob.hooks.retrying import may_have_been_performed
 
 # At most 30 s, and no retries of the client library's beside our own.
 ATTEMPT: dict[str, Any] = {"timeout": 30.0, "retry": None}
@@ -20,7 +20,7 @@ class Attempts:
         self.unanswered = 0
 
     def __call__(self, api: NotebookServiceClient) -> Any:
-        """Send it once; see `hooks.requests` for what is raised."""
+        """Send it once; see `hooks.retrying` for what is raised."""
         try:
             return self._send(api)
         except Exception as error:

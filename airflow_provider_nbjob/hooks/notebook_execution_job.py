@@ -7,41 +7,29 @@ provider's own exceptions, so that its callers need no Google package.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, TypeVar
 
-from airflow.providers.google.common.hooks.base_google import PROVIDE_PROJECT_ID, GoogleBaseHook
-
 from airflow_provider_nbjob import names
-from airflow_provider_nbjob.exceptions import (
-    TRANSIENT_CODES,
-    CredentialsUnavailable,
-    InvalidJob,
-    JobLost,
-    NotebookExecutionJobError,
-)
+from airflow_provider_nbjob.exceptions import TRANSIENT_CODES, InvalidJob, JobLost, NotebookExecutionJobError
 from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.attempts import ATTEMPT, Attempts
-from airflow_provider_nbjob.hooks.clients import (
-    Endpoint,
-    notebook_service_client,
-    resolve_endpoint,
-)
+from airflow_provider_nbjob.hooks.connected import ConnectedHook
 from airflow_provider_nbjob.hooks.creating import create
-from airflow_provider_nbjob.hooks.looking import looks_at_job
-from airflow_provider_nbjob.hooks.notebook_files import NotebookFiles
+from airflow_provider_nbjob.hooks.files import NotebookFiles
 from airflow_provider_nbjob.hooks.notebook_service import (
     CreateNotebookExecutionJobRequest,
     DeleteNotebookExecutionJobRequest,
     GetNotebookExecutionJobRequest,
     ListNotebookExecutionJobsRequest,
     NotebookExecutionJob,
-    NotebookServiceClient,
 )
-from airflow_provider_nbjob.hooks.requests import connection_error, credentials_error, perform
+from airflow_provider_nbjob.hooks.polling import Poller, poll_until_ended
 from airflow_provider_nbjob.hooks.stopping import await_deletion, cancel_operations, is_inactive
 from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult
+from airflow_provider_nbjob.job.deadlines import Deadline
 from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, new_nonce
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
@@ -51,13 +39,13 @@ from airflow_provider_nbjob.notebook import OUTPUT_SECONDS
 
 T = TypeVar("T")
 
-PAGE_SIZE_MAX = 100  # the API rejects more (facts: a third party's report; no page of Google's says so)
+PAGE_SIZE_MAX = 100  # the API rejects more (a third party reports it; no page of Google says so)
 DELETE_SECONDS = 60.0  # that a delete's operation is waited for
 STOP_GRACE = 10.0  # seconds that a cancelled job is given before it is deleted
 NO_OUTPUT_URI = "The job has no gcs_output_uri, so its executed notebook was kept nowhere."
 
 
-class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
+class NotebookExecutionJobHook(ConnectedHook):
     """Create, watch and stop `NotebookExecutionJob`s, and find what they wrote.
 
     Transient errors (see `exceptions.TRANSIENT_CODES`) are retried with exponential back-off and jitter for up
@@ -75,120 +63,10 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         ``NBJOB_EMULATOR_HOST`` (plaintext too), then Google's own host of the location
     """
 
-    def __init__(
-        self,
-        gcp_conn_id: str = "google_cloud_default",
-        impersonation_chain: str | Sequence[str] | None = None,
-        api_endpoint: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        try:
-            super().__init__(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain, **kwargs)
-        except NotebookExecutionJobError:
-            raise
-        except Exception as error:  # of the connection's extra, or of `quota_project_id`
-            raise credentials_error(error, f"connection {gcp_conn_id!r}") from error
-        _check_extra(self.extras, gcp_conn_id)
-        self.api_endpoint = api_endpoint
-
-    # --- where ---------------------------------------------------------------------------------------------
-
-    @classmethod
-    def get_connection(cls, conn_id: str) -> Any:
-        """Return an Airflow connection.
-
-        :raises ConnectionUnavailable: if Airflow does not return it, for whatever reason
-        """
-        try:
-            return super().get_connection(conn_id)
-        except Exception as error:  # of Airflow, of its supervisor's socket, of a secrets backend
-            raise connection_error(error, conn_id) from error
-
-    def get_endpoint(self, location: str) -> Endpoint:
-        """Return where requests for `location` go.
-
-        :raises InvalidJob: if the location is malformed, or the endpoint is not allowed
-        """
-        return resolve_endpoint(location, self.api_endpoint or self._get_field("api_endpoint"))
-
-    def get_conn(self, location: str) -> NotebookServiceClient:
-        """Return the API client for `location`: one per credentials and endpoint in this process.
-
-        :raises InvalidJob: as `get_endpoint` does
-        :raises ApiError: if it cannot be made
-        """
-        endpoint = self.get_endpoint(location)
-        try:
-            return notebook_service_client(self, endpoint)
-        except NotebookExecutionJobError:
-            raise
-        except Exception as error:  # of google.auth, or of the client library's own checks
-            told = f"The client of {endpoint.address} could not be made"
-            raise credentials_error(error, "client", told=told) from error
-
-    def reread_connection(self) -> None:
-        """Read the connection anew: its key or its endpoint may have changed. If that fails, it stays as it was.
-
-        :raises ConnectionUnavailable: if Airflow does not return it
-        :raises CredentialsUnavailable: if it cannot be used
-        """
-        connection = self.get_connection(self.gcp_conn_id)
-        try:
-            extra = connection.extra_dejson
-        except Exception as error:  # whatever JSON nested too deep, or the supervisor that masks it, raises
-            raise credentials_error(error, f"connection {self.gcp_conn_id!r}") from error
-        _check_extra(extra, self.gcp_conn_id)
-        self.extras = extra
-        self._cached_credentials = None
-
-    def forget_client(self, location: str) -> None:
-        """Have the next request for `location` make a new client, with new credentials: the present one may hang."""
-        notebook_service_client.forget(self, self.get_endpoint(location))
-
-    def get_project_id(self, project_id: str | None, location: str) -> str:
-        """Return the given project, or the connection's.
-
-        :raises InvalidJob: if there is neither, or it is malformed
-        """
-        project = project_id or self._get_field("project")
-        if not project and not self.get_endpoint(location).is_plaintext:
-            project = self.project_id
-        if not project or project == PROVIDE_PROJECT_ID:
-            raise InvalidJob(f"project_id: not given, and connection {self.gcp_conn_id!r} names no project")
-        return names.check_project(str(project))
-
-    def get_credentials_and_project_id(self) -> tuple[Any, str | None]:
-        """Return the connection's credentials and project; see `GoogleBaseHook`.
-
-        :raises InvalidJob: if an account of the impersonation chain, which stands in a URL, is malformed
-        :raises ApiError: if there are none that can be used: `CredentialsUnavailable`, or a transient one
-        """
-        for account in permissions.impersonated(self):
-            names.check("impersonation_chain", account, names.ACCOUNT, "name@project.iam.gserviceaccount.com")
-        try:
-            credentials_and_project: tuple[Any, str | None] = super().get_credentials_and_project_id()
-        except Exception as error:  # of google.auth, of a key file that is missing or none, of a faulty connection
-            raise credentials_error(error, f"connection {self.gcp_conn_id!r}") from error
-        return credentials_and_project
-
-    def get_job_name(self, name: str, location: str | None = None, project_id: str | None = None) -> JobName:
-        """Return the job's name from a resource name, or from a bare id with its location.
-
-        :raises InvalidJob: if the name is malformed, or the location of a bare id is missing
-        """
-        if "/" in str(name):
-            return JobName.parse(name)
-        if not location:
-            raise InvalidJob(f"location: required with the bare job id {names.shown(name)}")
-        return JobName(self.get_project_id(project_id, location), location, name)
-
-    def get_parent(self, project_id: str | None, location: str) -> str:
-        """Return ``projects/{project}/locations/{location}``.
-
-        :raises InvalidJob: if a part is malformed, or there is no project
-        """
-        names.check_location(location)
-        return f"projects/{self.get_project_id(project_id, location)}/locations/{location}"
+    @cached_property
+    def files(self) -> NotebookFiles:
+        """The notebooks of the jobs, in Cloud Storage and Dataform."""
+        return NotebookFiles(self)
 
     # --- requests ------------------------------------------------------------------------------------------
 
@@ -396,17 +274,28 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
     def wait_for_notebook_execution_job(
         self, *, name: str, poll_interval: float = 10.0, end_time: float | None = None, steps: JobSteps | None = None
     ) -> NotebookExecutionJob:
-        """Block until a job has ended and return it, whatever its state; see `looks_at_job` for the rest.
+        """Block until a job has ended and return it, in any state; see `poll_until_ended` for the errors.
 
         :param steps: where the states that it was seen in are noted down
         """
-        for look in looks_at_job(self, name, poll_interval=poll_interval, end_time=end_time):
-            if look.job and steps is not None:
-                steps.look(look.job)
-            if look.pause is None:
+        job_name = JobName.parse(name)
+        polls = poll_until_ended(
+            Poller(
+                self.log, f"Notebook job {job_name}", self.reread_connection, has_deadline=Deadline(end_time).is_finite
+            ),
+            lambda: self.get_notebook_execution_job(name=name, retry=False, renew=True),
+            job_name,
+            log=self.log,
+            poll_interval=poll_interval,
+            end_time=end_time,
+        )
+        for poll in polls:
+            if poll.job and steps is not None:
+                steps.look(poll.job)
+            if poll.pause is None:
                 break
-            time.sleep(look.pause)
-        return look.job
+            time.sleep(poll.pause)
+        return poll.job
 
     def find_scheduled_job(
         self,
@@ -450,7 +339,7 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         if not job.gcs_output_uri:
             return masked_result(job, output_error=NO_OUTPUT_URI)
         try:
-            stored = self.stat_output_notebook(job, timeout=timeout)
+            stored = self.files.stat_output_notebook(job, timeout=timeout)
         except NotebookExecutionJobError as error:
             self.log.warning("%s", error)
             return masked_result(job, output_error=error.public)
@@ -477,37 +366,6 @@ class NotebookExecutionJobHook(NotebookFiles, GoogleBaseHook):
         )
         return next(iter(pager.pages))
 
-    def request(
-        self,
-        call: Callable[[NotebookServiceClient], T],
-        what: str,
-        location: str,
-        *,
-        access: permissions.Access,
-        codes: Collection[str] = TRANSIENT_CODES,
-        renews: bool = True,
-        not_found: type[NotebookExecutionJobError] | None = None,
-        runs_as: str = "",
-    ) -> T:
-        """Perform one request, again after errors of `codes`; see `perform`.
-
-        :param call: one attempt, with the client to make it with
-        :param access: that the request needs
-        :param runs_as: account that the job of a create runs as
-        """
-        endpoint = self.get_endpoint(location)
-        return perform(
-            lambda: call(self.get_conn(location)),
-            f"{what} at {endpoint.address}",
-            log=self.log,
-            codes=codes,
-            not_found=not_found,
-            renew=lambda: notebook_service_client.forget(self, endpoint),
-            renews=renews,
-            credentials=None if endpoint.is_plaintext else self.get_credentials,
-            need=permissions.Need(self, access, "the project", runs_as=runs_as),
-        )
-
 
 def masked_result(
     job: NotebookExecutionJob, *, output_notebook_uri: str | None = None, output_error: str | None = None
@@ -516,11 +374,6 @@ def masked_result(
     result = JobResult.from_job(job, output_notebook_uri=output_notebook_uri)
     result = result.with_output_error(output_error) if output_error else result
     return replace(result, status=redact(result.status), display_name=redact(result.display_name))
-
-
-def _check_extra(extra: Any, conn_id: str) -> None:
-    if not isinstance(extra, dict):
-        raise CredentialsUnavailable(f"The extra of connection {conn_id!r} is not a JSON object")
 
 
 def _message(kind: Callable[[Any], T], field: str, value: Any) -> T:

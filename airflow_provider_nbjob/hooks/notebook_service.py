@@ -5,9 +5,9 @@ It takes a thirtieth of the time and memory that the package takes whole.
 
 from __future__ import annotations
 
-from airflow_provider_nbjob.hooks.packages_on_demand import packages_on_demand
+from airflow_provider_nbjob.hooks.lazy_packages import lazy_packages
 
-with packages_on_demand("google.cloud.aiplatform_v1", "google.cloud.aiplatform_v1.types"):
+with lazy_packages("google.cloud.aiplatform_v1", "google.cloud.aiplatform_v1.types"):
     from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
     from google.cloud.aiplatform_v1.services.notebook_service.transports import NotebookServiceGrpcTransport
     from google.cloud.aiplatform_v1.types.notebook_execution_job import NotebookExecutionJob

@@ -39,11 +39,11 @@ def resolve_source(
     content = _read(hook, spec)
     if has_parameters:
         content = _parameterized(spec, content, parameters, secrets, log)
-    if len(content) <= hook.direct_content_max_bytes:
+    if len(content) <= hook.files.direct_content_max_bytes:
         return replace(spec, **{**_SOURCELESS, "direct_notebook_source": content})
     folder = f"{spec.notebook_execution_job_id or uuid4().hex}-source"
     uri = f"{spec.gcs_output_uri.rstrip('/')}/{folder}/{_file_name(spec)}"
-    hook.upload_notebook(content, uri)
+    hook.files.upload_notebook(content, uri)
     log.info("The notebook has %s bytes, too many for a request: it was uploaded to %s", len(content), uri)
     return replace(spec, **{**_SOURCELESS, "gcs_notebook_source": uri})
 
@@ -56,8 +56,8 @@ def _read(hook: NotebookExecutionJobHook, spec: NotebookExecutionJobSpec) -> byt
         return direct if isinstance(direct, bytes) else read_notebook(direct)
     if spec.gcs_notebook_source is not None:
         uri, generation = _parts(spec.gcs_notebook_source, "uri", "generation")
-        return hook.read_gcs_notebook(uri, generation and int(generation))
-    return hook.read_dataform_notebook(
+        return hook.files.read_gcs_notebook(uri, generation and int(generation))
+    return hook.files.read_dataform_notebook(
         *_parts(spec.dataform_repository_source, "dataform_repository_resource_name", "commit_sha")
     )
 

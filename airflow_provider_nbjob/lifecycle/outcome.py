@@ -84,7 +84,7 @@ class Conclusion:
         if self.collect_results is not False:
             collected = collect_results(notebook, max_bytes=self.result_max_bytes)
             for dropped in collected.notes:
-                log.warning("%s; hook.read_output_notebook(%r) has it", dropped, result.output_notebook_uri)
+                log.warning("%s; hook.files.read_output_notebook(%r) has it", dropped, result.output_notebook_uri)
             result = replace(result, results=collected.values)
         return result
 
@@ -132,7 +132,7 @@ class Conclusion:
         if result.output_notebook_uri is None:
             return None, result
         try:
-            notebook = hook.read_executed_notebook(
+            notebook = hook.files.read_executed_notebook(
                 result.output_notebook_uri,
                 keep_outputs=self.log_output,
                 max_bytes=self.max_output_bytes,

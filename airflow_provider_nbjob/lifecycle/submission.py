@@ -245,7 +245,7 @@ class Submission:
             job = self._as_known(JobState.UNSPECIFIED)
         return masked_result(job)
 
-    def wait(self, *, poll_interval: float, end_time: float | None, seen: str | None = None) -> Any:
+    def wait(self, *, poll_interval: float, end_time: float | None, seen: JobState | None = None) -> Any:
         """Look at the job until it has ended, and return it.
 
         None for one that was taken over and then stopped, by a former owner that Airflow had given up but that lived
@@ -261,9 +261,9 @@ class Submission:
                 name=str(self.name), poll_interval=poll_interval, end_time=end_time, steps=self.steps
             )
         except JobLost:
-            if seen is not None and JobState(seen).is_terminal:
+            if seen is not None and seen.is_terminal:
                 self.log.warning("Notebook job %s was deleted after it had ended as %s", self.name, seen)
-                job = self._as_known(JobState(seen))
+                job = self._as_known(seen)
             elif not self.is_adopted:
                 raise
         if job is not None and not (self.is_adopted and state_of(job) is JobState.CANCELLED):

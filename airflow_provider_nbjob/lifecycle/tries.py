@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_nbjob.job import job_id_for, short_hash
@@ -179,3 +179,15 @@ def with_suffix(job_id: str, suffix: str) -> str:
     if len(job_id) > room:
         job_id = f"{job_id[: room - 7]}-{short_hash(job_id, 6)}"
     return f"{job_id}-{suffix}"
+
+
+def end_time_of_try(ti: Any, execution_timeout: timedelta | None) -> float | None:
+    """Return when Airflow's `execution_timeout` ends a try, in POSIX seconds, or None if it has none.
+
+    Airflow 3.3 ignores `execution_timeout` while a task is deferred.
+
+    :param ti: the task instance; Airflow 3.1 has forgotten the start of a try that was deferred
+    """
+    if execution_timeout is None or ti.start_date is None:
+        return None
+    return float(ti.start_date.timestamp() + execution_timeout.total_seconds())

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.exceptions import InvalidJob
+from airflow_provider_nbjob.job.checks import is_nothing
 from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, problems_of_mapped_id
 from airflow_provider_nbjob.job.spec import NotebookExecutionJobSpec
+from airflow_provider_nbjob.lifecycle.final_errors import never_retried
 from airflow_provider_nbjob.lifecycle.submission import Submission
 from airflow_provider_nbjob.lifecycle.tries import Tries
 from airflow_provider_nbjob.notebook.unknown import UNKNOWN
@@ -57,10 +59,23 @@ def check_mapped_id(arguments: Mapping[str, Any]) -> None:
     """Refuse a job id that all instances of a mapped task share.
 
     :param arguments: of the task, before its templates are rendered
-    :raises InvalidJob: if so
+    :raises InvalidJob: never retried
     """
     if problems := problems_of_mapped_id(arguments.get("notebook_execution_job_id")):
-        raise InvalidJob(problems)
+        raise never_retried(InvalidJob(problems))
+
+
+def check_unrendered(task: CreateNotebookExecutionJobOperator, tries: Tries) -> None:
+    """Refuse, on the worker, a job id that all instances of a mapped task share; see `check_mapped_id`."""
+    if tries.own_id is not None and tries.map_index != -1 and task.has_dag():
+        unrendered = task.dag.get_task(task.task_id)
+        check_mapped_id(getattr(unrendered, "partial_kwargs", None) or vars(unrendered))
+
+
+def job_id_of(task: CreateNotebookExecutionJobOperator) -> str | None:
+    """Return the job id that a task's arguments name, or None if they name none or a template came out as nothing."""
+    job_id = task.notebook_execution_job_id
+    return None if is_nothing(job_id) else str(job_id)
 
 
 def new_job(task: CreateNotebookExecutionJobOperator, submission: Submission) -> tuple[dict[str, Any], Mark]:

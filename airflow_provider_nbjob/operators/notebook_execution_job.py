@@ -14,25 +14,17 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_nbjob.airflow_compat import is_tasks_test
 from airflow_provider_nbjob.arguments.checked_task import END_RULES
-from airflow_provider_nbjob.exceptions import (
-    InvalidJob,
-    JobExpired,
-    JobTimeout,
-    JobUnwatched,
-    NotebookExecutionJobError,
-    OutputUnavailable,
-)
-from airflow_provider_nbjob.job import JobName, checks
-from airflow_provider_nbjob.job.checks import is_nothing
+from airflow_provider_nbjob.exceptions import InvalidJob, JobExpired, JobTimeout, OutputUnavailable
+from airflow_provider_nbjob.job import JobName, JobState, checks
 from airflow_provider_nbjob.job.intervals import POLL_SECONDS
 from airflow_provider_nbjob.job.mark import new_nonce
-from airflow_provider_nbjob.job.record import JobEnd, JobSteps
-from airflow_provider_nbjob.lifecycle.final_errors import bad_input_is_not_retried, never_retried
+from airflow_provider_nbjob.job.record import JobEnd
+from airflow_provider_nbjob.lifecycle.final_errors import never_retried
 from airflow_provider_nbjob.lifecycle.submission import Submission
 from airflow_provider_nbjob.lifecycle.task_output import HasResults, push_results
-from airflow_provider_nbjob.lifecycle.tries import Tries
+from airflow_provider_nbjob.lifecycle.tries import Tries, end_time_of_try
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
-from airflow_provider_nbjob.masking import mask_parameters, redact
+from airflow_provider_nbjob.masking import mask_parameters
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
 from airflow_provider_nbjob.operators.base import JobOperator
 from airflow_provider_nbjob.operators.existing_jobs import (
@@ -40,9 +32,17 @@ from airflow_provider_nbjob.operators.existing_jobs import (
     GetNotebookExecutionJobOperator,
     ListNotebookExecutionJobsOperator,
 )
-from airflow_provider_nbjob.operators.job_arguments import JOB_ARGUMENTS, check_mapped_id, new_job, problems_of_job
+from airflow_provider_nbjob.operators.job_arguments import (
+    JOB_ARGUMENTS,
+    check_mapped_id,
+    check_unrendered,
+    job_id_of,
+    new_job,
+    problems_of_job,
+)
 from airflow_provider_nbjob.operators.notebook_argument import warn_if_serialized
 from airflow_provider_nbjob.operators.templating import untemplated
+from airflow_provider_nbjob.triggers.event import TIMEOUT, JobEvent
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
 
 if TYPE_CHECKING:
@@ -235,14 +235,14 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         mask_parameters(self.parameters)
         submission = self._begin(context)
         with submission.stopped_on_error(self.execution_timeout):
-            self._check_mapped_id(submission)
+            check_unrendered(self, submission.tries)
             if not submission.adopt(self._is_success):
                 submission.submit(*new_job(self, submission))
             submission.say_how_to_stop()
             self._push_job(submission)
             if not self.wait_for_completion:
                 return submission.look().to_xcom()
-            job = self._wait(submission, self._end_time(context))
+            job = self._wait(submission, end_time_of_try(context["ti"], self.execution_timeout))
         return self._conclude(submission, job)
 
     def execute_complete(
@@ -252,19 +252,18 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
 
         :param end_time: the deadline, which Airflow 3.1 cannot tell again: it has forgotten when this try started
         """
-        if not event or not JobName.is_one(event.get("name")):
-            raise NotebookExecutionJobError(f"The trigger returned no usable event: {event!r}")
+        end = JobEvent.from_payload(event)
+        if not JobName.is_one(end.name):
+            raise JobEvent.unusable(event)
         mask_parameters(self.parameters)  # this is another process than that which submitted the job
-        submission = self._begin(context, name=event["name"], steps=JobSteps.from_xcom(event.get("states")))
-        outcome, message = event.get("outcome"), redact(event.get("message"))
+        submission = self._begin(context, name=end.name, steps=end.steps)
         with submission.stopped_on_error(self.execution_timeout):
-            if outcome == "timeout":
-                raise JobTimeout(message)
-            if outcome not in ("finished", "lost"):
-                raise JobUnwatched(f"Waiting for notebook job {event['name']} failed: {message}", "UNKNOWN")
+            end.check_watched()
+            if end.outcome == TIMEOUT:
+                raise JobTimeout(end.message)
             if end_time is None:
-                end_time = self._end_time(context)
-            job = self._ended_job(submission, end_time, seen=event.get("job_state"))
+                end_time = end_time_of_try(context["ti"], self.execution_timeout)
+            job = self._ended_job(submission, end_time, seen=end.job_state)
         return self._conclude(submission, job)
 
     def on_kill(self) -> None:
@@ -274,8 +273,6 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         """
         if self._submission:
             self._submission.kill()
-
-    # --- inside --------------------------------------------------------------------------------------------
 
     @classmethod
     def argument_names(cls) -> set[str]:
@@ -291,8 +288,7 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
     def check_expanded(cls, given: Mapping[str, Any], mapped: Mapping[str, Any]) -> None:
         """Refuse what is wrong with a mapped task, such as a job id that all its instances share."""
         super().check_expanded(given, mapped)
-        with bad_input_is_not_retried():
-            check_mapped_id({**given, **mapped})
+        check_mapped_id({**given, **mapped})
 
     @classmethod
     def check_expanded_kwargs(cls, given: Mapping[str, Any], mapped: Iterable[Mapping[str, Any]]) -> None:
@@ -300,8 +296,7 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         instances = list(mapped)
         super().check_expanded_kwargs(given, instances)
         if not any("notebook_execution_job_id" in instance for instance in instances):
-            with bad_input_is_not_retried():
-                check_mapped_id(given)
+            check_mapped_id(given)
 
     @classmethod
     def warn_about(cls, arguments: Mapping[str, Any]) -> None:
@@ -317,12 +312,9 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
             raise InvalidJob(problems)
 
     def _begin(self, context: Context, **known: Any) -> Submission:
-        """Return this try's job.
-
-        :param known: of a job that was submitted before: see `Submission`
-        """
+        """Return this try's job; of one that was submitted before, `known` has what `Submission` keeps of it."""
         test = new_nonce()[:6] if is_tasks_test() else ""
-        tries = Tries.from_context(context, own_id=self._own_id, test=test)
+        tries = Tries.from_context(context, own_id=job_id_of(self), test=test)
         self._submission = Submission(
             lambda: self.hook,
             context["ti"],
@@ -338,21 +330,6 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
             **known,
         )
         return self._submission
-
-    @property
-    def _own_id(self) -> str | None:
-        """The job id that the arguments name, or None if they name none or a template came out as nothing."""
-        own_id = self.notebook_execution_job_id
-        return None if is_nothing(own_id) else str(own_id)
-
-    def _check_mapped_id(self, submission: Submission) -> None:
-        """Refuse an id of the user's that all instances of a mapped task would share.
-
-        :raises InvalidJob: if so
-        """
-        if self._own_id is not None and submission.tries.map_index != -1 and self.has_dag():
-            unrendered = self.dag.get_task(self.task_id)
-            check_mapped_id(getattr(unrendered, "partial_kwargs", None) or vars(unrendered))
 
     def _is_success(self, job: Any) -> bool:
         from airflow_provider_nbjob.lifecycle.outcome import conclusion_for
@@ -387,7 +364,7 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
             )
         return self._ended_job(submission, end_time)
 
-    def _ended_job(self, submission: Submission, end_time: float | None, *, seen: str | None = None) -> Any:
+    def _ended_job(self, submission: Submission, end_time: float | None, *, seen: JobState | None = None) -> Any:
         """Look at the job until it has ended, and return it.
 
         One that was taken over and then stopped is replaced by a new one: once, as that is this try's own.
@@ -400,13 +377,6 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         submission.say_how_to_stop()
         self._push_job(submission)
         return self._wait(submission, end_time)
-
-    def _end_time(self, context: Context) -> float | None:
-        """Airflow's `execution_timeout` from the start of this try: Airflow 3.3 ignores it while a task is deferred."""
-        started = context["ti"].start_date
-        if self.execution_timeout is None or started is None:
-            return None
-        return float(started.timestamp() + self.execution_timeout.total_seconds())
 
     def _conclude(self, submission: Submission, job: Any) -> dict[str, Any]:
         from airflow_provider_nbjob.lifecycle.outcome import conclusion_for

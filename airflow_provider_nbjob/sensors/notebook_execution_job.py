@@ -18,8 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from airflow_provider_nbjob import names
-from airflow_provider_nbjob.arguments.checked_task import END_RULES, CheckedTask, problems_of_job_name
+from airflow_provider_nbjob.arguments.checked_task import END_RULES, CheckedTask
 from airflow_provider_nbjob.connection import DEFAULT_CONN_ID
 from airflow_provider_nbjob.exceptions import (
     ApiError,
@@ -28,20 +27,19 @@ from airflow_provider_nbjob.exceptions import (
     JobExpired,
     JobFailed,
     JobLost,
-    JobUnwatched,
-    NotebookExecutionJobError,
 )
-from airflow_provider_nbjob.job import JobName, checks, state_of
-from airflow_provider_nbjob.job.checks import Rule, is_nothing, optional, problems_of
+from airflow_provider_nbjob.job import JobName, state_of
+from airflow_provider_nbjob.job.checks import Rule, is_nothing, optional
 from airflow_provider_nbjob.job.record import JobEnd, JobSteps
 from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
 from airflow_provider_nbjob.lifecycle.final_errors import FinalError, never_retried
 from airflow_provider_nbjob.lifecycle.task_output import HasResults, push_results
+from airflow_provider_nbjob.lifecycle.tries import end_time_of_try
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
-from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
-from airflow_provider_nbjob.notebook.unknown import UNKNOWN
+from airflow_provider_nbjob.sensors.target import problems_of_interval, problems_of_target
 from airflow_provider_nbjob.sensors.window import moment, window_of
+from airflow_provider_nbjob.triggers.event import LOST, TIMEOUT, JobEvent
 from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
@@ -50,7 +48,7 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_nbjob.hooks.looking import Looking
+    from airflow_provider_nbjob.hooks.polling import Poller
 
 REFUSED_PAUSE = 60.0  # seconds at most between looks in `reschedule` mode, while they are refused
 
@@ -168,7 +166,7 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
     @classmethod
     def problems_in(cls, values: Mapping[str, Any]) -> list[str]:
         """Return what is wrong with arguments; see `CheckedTask`."""
-        return [*super().problems_in(values), *_problems_of_target(values), *_problems_of_interval(values)]
+        return [*super().problems_in(values), *problems_of_target(values), *problems_of_interval(values)]
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the job once, and go on in the triggerer if it has not ended and the sensor is deferrable.
@@ -229,11 +227,11 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
     def _look(self, context: Context) -> PokeReturnValue:
         self.check_rendered()
         window = self._window(context) if self._waits_for_schedule else None
-        has_looked, job = self._looking.attempt(lambda: self._find(window))
-        while not has_looked and (pause := self._pause_before_next_look()) is not None:
+        has_answer, job = self._poller.poll(lambda: self._find(window))
+        while not has_answer and (pause := self._pause_before_next_look()) is not None:
             time.sleep(pause)
-            has_looked, job = self._looking.attempt(lambda: self._find(window))
-        if not has_looked:
+            has_answer, job = self._poller.poll(lambda: self._find(window))
+        if not has_answer:
             return PokeReturnValue(is_done=False)
         if job is None:
             if window:  # else there would have been an error
@@ -257,39 +255,36 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
             self.log.info("Schedule %s has launched no job yet; one counts that is launched %s", self.schedule, window)
 
     def _complete(self, context: Context, event: Mapping[str, Any] | None, deadline: str) -> dict[str, Any]:
-        if not event or not event.get("name"):
-            raise NotebookExecutionJobError(f"The trigger returned no usable event: {event!r}")
-        outcome, message = event.get("outcome"), redact(event.get("message"))
-        if outcome == "timeout":
-            raise AirflowTaskTimeout(message) if deadline == "execution_timeout" else AirflowSensorTimeout(message)
-        if outcome == "lost":
-            raise JobLost(message)
-        if outcome != "finished":
-            raise JobUnwatched(f"Waiting for notebook job {event['name']} failed: {message}", "UNKNOWN")
-        self._steps = JobSteps.from_xcom(event.get("states"))
-        job = self.hook.get_notebook_execution_job(name=event["name"])
+        end = JobEvent.from_payload(event)
+        end.check_watched()
+        if end.outcome == TIMEOUT:
+            raise (AirflowTaskTimeout if deadline == "execution_timeout" else AirflowSensorTimeout)(end.message)
+        if end.outcome == LOST:
+            raise JobLost(end.message)
+        self._steps = end.steps
+        job = self.hook.get_notebook_execution_job(name=end.name)
         self._push_job(context, job)
         return self._conclude(context, job)
 
     def _pause_before_next_look(self) -> float | None:
         """Return the seconds after which this poke looks again, or None if the next one does."""
-        from airflow_provider_nbjob.hooks.looking import CONFIRM_SECONDS
+        from airflow_provider_nbjob.hooks.polling import CONFIRM_SECONDS
 
-        if self._looking.awaits_confirmation:
+        if self._poller.awaits_confirmation:
             return CONFIRM_SECONDS
-        if self._looking.is_refused and self.reschedule and not self.deferrable:
+        if self._poller.is_refused and self.reschedule and not self.deferrable:
             # The next poke is another process, which would know nothing of the refusals before it.
             return min(self.poke_interval, REFUSED_PAUSE)
         return None
 
     @cached_property
-    def _looking(self) -> Looking:
-        from airflow_provider_nbjob.hooks.looking import Looking
+    def _poller(self) -> Poller:
+        from airflow_provider_nbjob.hooks.polling import Poller
 
         what = f"The job of schedule {self.schedule}"
         if not self._waits_for_schedule:
             what = f"Notebook job {self.notebook_execution_job}"
-        return Looking(self.log, what, lambda: self.hook.reread_connection(), is_known=False)
+        return Poller(self.log, what, lambda: self.hook.reread_connection(), is_known=False)
 
     def _find(self, window: ScheduleWindow | None) -> Any:
         """Look for the job: the one that is named, or, within a window, what the schedule launched."""
@@ -331,9 +326,8 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         Airflow 3.3 ignores `execution_timeout` while a task is deferred; in `poke` mode it ends this try, as here.
         """
         deadlines = {"timeout": time.time() + self.timeout}
-        started = context["ti"].start_date
-        if self.execution_timeout is not None and started is not None:
-            deadlines["execution_timeout"] = started.timestamp() + self.execution_timeout.total_seconds()
+        if (end_time := end_time_of_try(context["ti"], self.execution_timeout)) is not None:
+            deadlines["execution_timeout"] = end_time
         deadline = min(deadlines, key=lambda name: deadlines[name])
         try:
             trigger = self._trigger(context, deadlines[deadline])
@@ -385,38 +379,3 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         result = conclusion_for(self).of(self.hook, job, self.log, note=lambda end: self._push_job(context, job, end))
         push_results(self, context["ti"], result.results, self.log)
         return result.to_xcom()
-
-
-_EXACTLY_ONE = "notebook_execution_job, schedule: exactly one is required"
-
-
-def _problems_of_target(values: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with what is waited for; of two templates, one may come out as nothing."""
-    job, schedule, location = values["notebook_execution_job"], values["schedule"], values["location"]
-    if job is None and schedule is None:
-        return [_EXACTLY_ONE]
-    is_job, is_schedule = not is_nothing(job), not is_nothing(schedule)
-    if is_job == is_schedule and None not in (job, schedule) and UNKNOWN not in (job, schedule):
-        return [_EXACTLY_ONE]
-    problems = problems_of_job_name(values) if is_job or schedule is None else []
-    return problems + (_problems_of_schedule(schedule, location) if is_schedule or job is None else [])
-
-
-def _problems_of_schedule(schedule: Any, location: Any) -> list[str]:
-    if schedule is UNKNOWN or location is UNKNOWN:
-        return []
-    if checks.is_missing(location):
-        return ["location: required with schedule"]
-    try:
-        names.schedule_id(schedule, location)
-    except InvalidJob as error:
-        return error.problems
-    return []
-
-
-def _problems_of_interval(values: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with an interval that a trigger gets; Airflow checks that of a worker."""
-    interval, deferrable = values["poke_interval"], values["deferrable"]
-    if interval is UNKNOWN or interval is None or deferrable is not True:
-        return []
-    return problems_of({"poke_interval": interval}, {"poke_interval": checks.poll_interval})

@@ -82,3 +82,25 @@ def budget_of(project: str, region: str) -> Budget:
     budget = _budgets.setdefault((project, region), Budget())
     budget.per_minute = requests_per_minute()
     return budget
+
+
+# The name that the API gives a project, its number, by the way to it and the name that it was asked for.
+_projects: dict[Hashable, dict[str, str]] = {}
+
+
+def known_project(way: Hashable, project: str) -> str:
+    """Return the number of a project that is told by its id, if an answer of the API told it; else `project`.
+
+    :param way: connection, impersonation chain and endpoint: an id may be another project's elsewhere
+    """
+    return _projects.get(way, {}).get(project, project)
+
+
+def learn_project(way: Hashable, asked: str, project: str) -> None:
+    """Note the name that the API gave a project which was asked for by another; see `known_project`."""
+    _projects.setdefault(way, {})[asked] = project
+
+
+def budget_for(way: Hashable, project: str, region: str) -> Budget:
+    """Return the budget of a project, given by its id or its number, in a region; see `known_project`."""
+    return budget_of(known_project(way, project), region)

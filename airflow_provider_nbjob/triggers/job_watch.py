@@ -7,18 +7,15 @@ means, in `outages`; here are the clock, who waits, and the supervision: whateve
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import random
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow_provider_nbjob.exceptions import (
     ApiError,
-    CredentialsUnavailable,
     InvalidJob,
     JobLost,
     NotebookExecutionJobError,
@@ -26,9 +23,10 @@ from airflow_provider_nbjob.exceptions import (
 from airflow_provider_nbjob.job import JobName, JobState, state_of
 from airflow_provider_nbjob.job.intervals import check_poll_interval
 from airflow_provider_nbjob.job.record import JobSteps
-from airflow_provider_nbjob.outages import ANSWERS_AGAIN, FAILED, FailedLooks, Meaning, Streak, rule_of
-from airflow_provider_nbjob.triggers.api_calls import HUNG_SECONDS, ApiCalls, harmless
-from airflow_provider_nbjob.triggers.budget import Budget, budget_of
+from airflow_provider_nbjob.outages import FailedLooks, Streak, is_about_all
+from airflow_provider_nbjob.triggers.api_calls import HUNG_SECONDS, ApiCalls
+from airflow_provider_nbjob.triggers.budget import budget_for, known_project, learn_project
+from airflow_provider_nbjob.triggers.supervision import PASSING, SupervisedLoop
 from airflow_provider_nbjob.triggers.sweeps import (
     FEW,
     UNANSWERED,
@@ -39,6 +37,7 @@ from airflow_provider_nbjob.triggers.sweeps import (
     SweepPlan,
     next_request,
 )
+from airflow_provider_nbjob.triggers.waiter import Waiter
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -52,91 +51,17 @@ LIST_AGAIN_SECONDS = 60.0  # after which listing is tried again that was refused
 LIST_TRUST_SECONDS = 3600.0  # ... or that had not shown what there was
 LIST_FAILURES_MAX = 3  # listings that fail one after the other by a fault; then jobs are read one by one
 LIST_FAULTS = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS"})  # of the API, that may be the listing's alone
-RESTART_SECONDS = 1.0  # after which a loop that has ended is started again; doubled each time, up to `BACKOFF_MAX`
-LATE_SECONDS = 60.0  # by which a step of the loop may be late
 CHECK_SECONDS = 30.0  # between two times that a waiting trigger sees to it that the loop runs
 LAST_LOOK_SECONDS = 60.0  # that a look at the deadline may take
 LAST_LOOKS_MAX = 4  # at once
 
 T = TypeVar("T")
 
-# KeyboardInterrupt ends the process, the two others a coroutine; whatever else is raised, the watch goes on.
-PASSING = (KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
-
-
-@dataclass(eq=False)
-class _Waiter:
-    """One trigger that waits for a job.
-
-    :param watch: that it waits at; another one, once two watches turned out to be of the same project
-    :param streak: of the errors since a look at its job was answered
-    :param failures: number of failed looks since its task's log was told that looking fails; 0: it was not
-    :param is_refused: whether the last look at this job alone failed
-    :param state: that its task's log was told last
-    """
-
-    watch: JobWatch
-    job_id: str
-    interval: float
-    log: Any
-    steps: JobSteps
-    ended: asyncio.Future[JobState]
-    streak: Streak
-    failures: int = 0
-    since: float = 0.0
-    is_refused: bool = False
-    state: JobState | None = None
-    # The trigger's own: a line that is logged in it goes to the log of its task.
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
-
-    def fail(self, error: BaseException, *, is_refused: bool) -> None:
-        """Take a look that failed; tell the task's log of the first one.
-
-        :param is_refused: whether the look was at this job alone
-        """
-        if self.ended.done():
-            return
-        self.is_refused = self.is_refused or is_refused
-        self.failures += 1
-        if final := self.streak.failed(f"Notebook job {self.watch.name_of(self.job_id)}", error):
-            self.ended.set_exception(final)
-        elif self.failures == 1:
-            self.since = time.monotonic()
-            self._say("warning", FAILED, error)
-
-    def recover(self) -> None:
-        """Take the end of the failures, and tell the task's log."""
-        failures, self.failures, self.is_refused = self.failures, 0, False
-        self.streak.answered()
-        if failures and not self.ended.done():
-            self._say("info", ANSWERS_AGAIN, failures, time.monotonic() - self.since)
-
-    def tell(self, state: JobState, since: float) -> None:
-        """Take the state of the job; the task's log is told if it is another one."""
-        if self.ended.done():
-            return
-        if state.is_terminal:
-            self.ended.set_result(state)
-        self.steps.add(state, since)
-        if state != self.state:
-            self.state = state
-            self._say("info", "Notebook job %s is %s", self.job_id, state.description)
-
-    def _say(self, level: str, text: str, *values: Any) -> None:
-        """Log a line in the task's log. A log that fails is no error of the watch, nor of others that wait."""
-        try:
-            self.context.run(getattr(self.log, level), text, *values)
-        except PASSING:
-            raise
-        except BaseException as error:
-            log.warning("The log of a task that waits for job %s failed: %r", self.job_id, error)
-
 
 class JobWatch:
     """Waits for jobs of one location, on behalf of all triggers that reach it in the same way.
 
-    It runs while somebody waits. Everything but the requests happens on the event loop. Its loop is supervised twice:
-    by a callback at its end, and by all who wait, who see to it now and then that it runs and is in time.
+    It runs while somebody waits. Everything but the requests happens on the event loop.
 
     :param location: ``projects/{project}/locations/{location}``
     :param make_hook: called in a thread, now and then: see `ApiCalls`
@@ -150,7 +75,7 @@ class JobWatch:
         self._budget = budget_for(way, self._project, self._region)
         self._knows_project = False  # whether an answer has told what the API calls the project
         self._plan = SweepPlan()
-        self._waiters: dict[str, list[_Waiter]] = {}
+        self._waiters: dict[str, list[Waiter]] = {}
         self._arrived = asyncio.Event()
         self._requests = 0  # since the budget was asked for their time
         self._last_looks = asyncio.Semaphore(LAST_LOOKS_MAX)
@@ -159,12 +84,12 @@ class JobWatch:
         self._failed_looks = FailedLooks(log)
         self._outage: BaseException | None = None  # the error of the last sweep
         self._unanswered: BaseException | None = None  # that of the last request: no fault of what the watch knows
-        self._task: asyncio.Task[None] | None = None
-        self._restarts = 0  # since a sweep was answered
-        self._restart_at = 0.0
-        self._beats = 0
-        self._late_after = 0.0  # when the next beat is late
-        self._missed = 0  # the last beat before the one that was found to be late
+        self.loop = SupervisedLoop(
+            self._go_on,
+            is_needed=lambda: bool(self._waiters),
+            on_fault=self._begin_anew_after,
+            name=lambda: f"The watch of {self._where}",
+        )
 
     async def wait_for(
         self, job_id: str, *, interval: float, log: Any, steps: JobSteps | None = None, has_deadline: bool = False
@@ -180,7 +105,7 @@ class JobWatch:
         :raises JobLost: if the job is gone
         :raises JobUnwatched: if looks are refused for good, or an outage lasts for a day without a deadline
         """
-        waiter = _Waiter(
+        waiter = Waiter(
             *(self, job_id, check_poll_interval(interval), log, steps or JobSteps()),
             ended=asyncio.get_running_loop().create_future(),
             streak=Streak(has_deadline),
@@ -188,7 +113,7 @@ class JobWatch:
         try:
             self._take(waiter)
             while not waiter.ended.done():
-                waiter.watch._check()
+                waiter.watch.loop.check()
                 await asyncio.wait({waiter.ended}, timeout=CHECK_SECONDS)
             return waiter.ended.result()
         finally:
@@ -201,10 +126,10 @@ class JobWatch:
         :raises JobLost: if the job is gone
         :raises ApiError: if the API does not answer, or refuses to
         """
-        from airflow_provider_nbjob.hooks.looking import look_twice
+        from airflow_provider_nbjob.hooks.polling import poll_twice
 
         def read(hook: NotebookExecutionJobHook) -> Seen:
-            seen, _ = look_twice(lambda: self._read(hook, job_id))
+            seen, _ = poll_twice(lambda: self._read(hook, job_id))
             return seen
 
         async def look() -> Seen:
@@ -226,7 +151,7 @@ class JobWatch:
 
     # --- who waits ---
 
-    def _take(self, waiter: _Waiter) -> None:
+    def _take(self, waiter: Waiter) -> None:
         if not self._waiters:
             self._budget.join(self)
         waiter.watch = self
@@ -238,97 +163,24 @@ class JobWatch:
             waiter.tell(seen.state, seen.update_time)
         self._arrived.set()
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _leave(self, waiter: Waiter) -> None:
         waiters = self._waiters.get(waiter.job_id, [])
         if waiter in waiters:
             waiters.remove(waiter)
         if not waiters and self._waiters.pop(waiter.job_id, None) is not None:
             self._plan.remove(waiter.job_id)
             if not self._waiters:
-                self._stop()
+                self._budget.leave(self)
+                self.loop.stop()
 
-    def _all(self) -> list[_Waiter]:
+    def _all(self) -> list[Waiter]:
         return [waiter for waiters in self._waiters.values() for waiter in waiters]
-
-    # --- supervision ---
-
-    def _start(self) -> None:
-        """Start the loop, unless it runs or nobody waits."""
-        if self._waiters and (self._task is None or self._task.done()):
-            self._beat(0)
-            # In a context of its own: what the watch logs belongs to no task.
-            self._task = contextvars.Context().run(asyncio.ensure_future, self._run())
-            self._task.add_done_callback(self._loop_ended, context=contextvars.Context())
-
-    def _stop(self) -> None:
-        task, self._task = self._task, None
-        self._budget.leave(self)
-        if task:
-            task.cancel()
-
-    def _loop_ended(self, task: asyncio.Task[None]) -> None:
-        if task is not self._task:
-            return  # it was stopped
-        self._task = None
-        if not task.cancelled() and task.exception() is None:
-            self._start()  # nobody waited any more; and now somebody does again
-        else:
-            error = None if task.cancelled() else task.exception()
-            self._restart(error or RuntimeError("the loop of the watch was cancelled"))
-
-    def _restart(self, error: BaseException) -> None:
-        """Start the loop again, after a pause that grows with each time that this is needed."""
-        pause = min(BACKOFF_MAX, RESTART_SECONDS * 2 ** min(self._restarts, 10))
-        self._restarts += 1
-        self._restart_at = time.monotonic() + pause
-        asyncio.get_running_loop().call_later(pause, self._start, context=contextvars.Context())
-        if self._waiters:
-            log.error("The watch of %s ended, and is started again in %.0f s: %r", self._where, pause, error)
-            self._begin_anew()
-            self._sweep_failed(error)
-
-    def _check(self) -> None:
-        """See to it that the loop runs, and is in time. Called by all who wait, now and then; never raises."""
-        try:
-            if self._task is None or self._task.done():
-                if time.monotonic() >= self._restart_at:
-                    self._start()
-            elif time.monotonic() > self._late_after:
-                self._miss(self._task)
-        except PASSING:
-            raise
-        except BaseException as error:
-            log.error("Supervising the watch of %s failed, and will be tried again: %r", self._where, error)
-
-    def _miss(self, task: asyncio.Task[None]) -> None:
-        if self._missed != self._beats:
-            # The event loop itself may have stood still: then what the watch waits for is due now as well.
-            self._missed = self._beats
-            return
-        late = LATE_SECONDS + time.monotonic() - self._late_after
-        log.error("The watch of %s is late by %.0f s, so it is ended", self._where, late)
-        task.cancel()
-        self._task = None
-        self._restart(TimeoutError("the watch stood still"))
-
-    def _beat(self, seconds: float) -> None:
-        """Note that the loop goes on, and that its next step takes so many seconds."""
-        self._beats += 1
-        self._late_after = time.monotonic() + seconds + LATE_SECONDS
 
     @property
     def _where(self) -> str:
         return f"projects/{self._project}/locations/{self._region}"
 
     # --- sweeps ---
-
-    async def _run(self) -> None:
-        try:
-            await self._go_on()
-        except PASSING:
-            raise
-        except BaseException as error:  # of SystemExit asyncio would end the event loop, and so all triggers
-            raise harmless(error)  # noqa: B904
 
     async def _go_on(self) -> None:
         while self._waiters:
@@ -352,7 +204,8 @@ class JobWatch:
             waiter.fail(error, is_refused=False)
 
     def _sweep_answered(self) -> None:
-        self._restarts, self._unanswered = 0, None
+        self._unanswered = None
+        self.loop.gets_on()
         if self._outage:
             self._failed_looks.end()
             for waiter in self._all():
@@ -367,6 +220,10 @@ class JobWatch:
         for job_id in self._waiters:
             self._plan.add(job_id)
 
+    def _begin_anew_after(self, error: BaseException) -> None:
+        self._begin_anew()
+        self._sweep_failed(error)
+
     async def _sweep(self) -> None:
         self._list_again()
         # A sweep that used up the budget of a minute would put off the next one for as long.
@@ -375,7 +232,7 @@ class JobWatch:
         while request := next_request(sweep, answer):
             self._tell_all()
             self._requests += 1
-            self._beat(HUNG_SECONDS)
+            self.loop.beat(HUNG_SECONDS)
             if isinstance(request, Read):
                 answer = await self._read_answer(request.job_id)
             else:
@@ -419,7 +276,7 @@ class JobWatch:
         try:
             seen, name = await self._ask(lambda hook: self._read(hook, job_id))
         except NotebookExecutionJobError as error:
-            if _is_about_all(error):
+            if is_about_all(error):
                 raise
             waiters = self._waiters.get(job_id, [])
             for waiter in waiters:
@@ -438,7 +295,7 @@ class JobWatch:
             page, name = await self._ask(lambda hook: self._list(hook, page_token))
         except Exception as error:
             self._list_failures += 1
-            is_refused = not _is_about_all(error)
+            is_refused = not is_about_all(error)
             is_faulty = not isinstance(error, ApiError) or error.code in LIST_FAULTS
             if is_refused or (is_faulty and self._list_failures >= LIST_FAILURES_MAX):
                 log.warning("Jobs are read one by one, as listing them failed: %s", error)
@@ -474,9 +331,9 @@ class JobWatch:
         self._knows_project = True
         if project == self._project:
             return
-        _projects.setdefault(self._way, {})[self._project] = project
+        learn_project(self._way, self._project, project)
         self._budget.leave(self)
-        self._budget = budget_of(project, self._region)
+        self._budget = budget_for(self._way, project, self._region)
         self._budget.join(self)
         watches = _watches.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
         other = watches.setdefault((self._way, f"projects/{project}/locations/{self._region}"), self)
@@ -485,7 +342,7 @@ class JobWatch:
             for waiter in self._all():
                 other._take(waiter)
                 self._leave(waiter)
-            other._check()
+            other.loop.check()
 
     async def _pause(self) -> None:
         """Wait for the next sweep: the interval, or longer if the request budget or a failing API asks for it."""
@@ -494,14 +351,14 @@ class JobWatch:
         if failures := self._failed_looks.failures:
             longest = max(interval, min(BACKOFF_MAX, interval * 2 ** min(failures, 10)))
             pause = max(within_budget, longest * random.uniform(0.5, 1.0))  # noqa: S311
-            self._beat(pause)
+            self.loop.beat(pause)
             await asyncio.sleep(pause)
             return
         soon = max(within_budget, min(ARRIVAL, interval))
         pause = max(within_budget, interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
         if any(waiter.streak.awaits_confirmation for waiter in self._all()):
             pause = soon
-        self._beat(pause + soon)
+        self.loop.beat(pause + soon)
         started = time.monotonic()
         try:
             await asyncio.wait_for(self._arrived.wait(), pause)
@@ -524,28 +381,6 @@ class JobWatch:
         return Seen(job_id, state_of(job), changed), job.name
 
 
-def _is_about_all(error: BaseException) -> bool:
-    """Return whether an error is about the API or the connection, not about what was asked for alone."""
-    is_known = isinstance(error, NotebookExecutionJobError)
-    return not is_known or isinstance(error, CredentialsUnavailable) or rule_of(error).meaning is Meaning.OUTAGE
-
-
-# What the API calls a project, by the way to it and by what it was asked for.
-_projects: dict[Hashable, dict[str, str]] = {}
-
-
-def _known_project(way: Hashable, project: str) -> str:
-    return _projects.get(way, {}).get(project, project)
-
-
-def budget_for(way: Hashable, project: str, region: str) -> Budget:
-    """Return the budget of a project, told by its id or its number, in a region.
-
-    :param way: connection, impersonation chain and endpoint
-    """
-    return budget_of(_known_project(way, project), region)
-
-
 # Nobody but those who wait keeps a watch.
 _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, JobWatch]] = WeakKeyDictionary()
 
@@ -559,7 +394,7 @@ def watch_of(key: Hashable, location: str, make_hook: Callable[[], NotebookExecu
     """
     watches = _watches.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
     _, project, _, region = location.split("/")
-    location = f"projects/{_known_project(key, project)}/locations/{region}"
+    location = f"projects/{known_project(key, project)}/locations/{region}"
     if watch := watches.get((key, location)):
         return watch
     watch = watches[(key, location)] = JobWatch(location, make_hook, key)

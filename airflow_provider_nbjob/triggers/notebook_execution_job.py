@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,7 @@ from airflow_provider_nbjob.lifecycle.cancellation import is_awaited, stop_comma
 from airflow_provider_nbjob.lifecycle.command_end import taken_over
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.outages import FailedLooks, unwatched
+from airflow_provider_nbjob.triggers.event import ERROR, LOST, TIMEOUT, JobEvent
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -120,7 +122,7 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
             self.log.error("The trigger was given an argument that is not valid, so its default is used: %s", problem)
         is_of_a_command = runs_in_process()
         try:
-            event = {**await self._wait(), "states": self._states()}
+            event = await self._wait()
         except BaseException:
             if is_of_a_command and self.cancel_on_kill:
                 taken_over(self.name)
@@ -128,7 +130,7 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
             raise
         taken_over(self.name)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
-        yield TriggerEvent(event)
+        yield TriggerEvent(replace(event, states=self._states()).to_payload())
 
     def _states(self) -> list[list[str]]:
         """Return the states for the event; none if the API told a time that no clock can show."""
@@ -162,21 +164,20 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
             command=stop_command(self.name),
         )
 
-    async def _wait(self) -> dict[str, Any]:
-        event: dict[str, Any] = {"name": self.name, "job_state": None, "outcome": "finished", "message": ""}
+    async def _wait(self) -> JobEvent:
         try:
             deadline = Deadline(self.end_time)
             name = await self._find_job(deadline)
-            return {**event, "name": name, "job_state": str(await self._ended_state(JobName.parse(name), deadline))}
+            return JobEvent(name, job_state=await self._ended_state(JobName.parse(name), deadline))
         except JobTimeout as error:
-            return {**event, "outcome": "timeout", "message": redact(str(error))}
+            return JobEvent(self.name, TIMEOUT, message=redact(str(error)))
         except JobLost as error:
-            return {**event, "outcome": "lost", "message": redact(str(error))}
+            return JobEvent(self.name, LOST, message=redact(str(error)))
         except Exception as error:  # a failed trigger would fail the task without a word about the job
             self.log.exception("Waiting for notebook job %s failed", self.name)
             if not isinstance(error, (JobUnwatched, InvalidJob)):  # bad input names no job
                 error = unwatched(f"Notebook job {self.name}", "the trigger failed", error)
-            return {**event, "outcome": "error", "message": redact(str(error))}
+            return JobEvent(self.name, ERROR, message=redact(str(error)))
 
     async def _find_job(self, deadline: Deadline) -> str:
         return self.name
@@ -290,7 +291,7 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
         :raises JobUnwatched: if the looks are refused for good
         """
         from airflow_provider_nbjob.triggers.api_calls import ApiCalls
-        from airflow_provider_nbjob.triggers.job_watch import budget_for
+        from airflow_provider_nbjob.triggers.budget import budget_for
 
         names.schedule_id(self.name, names.check_location(self.location))
         calls = ApiCalls(self.connection.make_hook, self.location)

@@ -61,7 +61,7 @@ def job_with_output(hook, emulator: EmulatorProcess, content: str):
         },
     )
     job = hook.wait_for_notebook_execution_job(name=name, poll_interval=0.3)
-    hook.upload_notebook(content.encode(), hook.find_output_notebook(job))
+    hook.files.upload_notebook(content.encode(), hook.files.find_output_notebook(job))
     return job
 
 

@@ -171,7 +171,7 @@ def test_a_worker_that_waits_replaces_a_stopped_job_too(service, hook, task):
 
 
 def test_a_look_that_fails_makes_no_second_job(service, task, monkeypatch):
-    monkeypatch.setattr("airflow_provider_nbjob.hooks.requests.RETRY_TOTAL", 0.5)
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.retrying.RETRY_TOTAL", 0.5)
     task.submit(task.context(1), SLEEPING)
     before = len(service.submitted())
     service.fault("GetNotebookExecutionJob", "UNAVAILABLE")
@@ -181,7 +181,7 @@ def test_a_look_that_fails_makes_no_second_job(service, task, monkeypatch):
 
 
 def test_a_create_that_is_never_answered_leaves_nothing(service, task, monkeypatch):
-    monkeypatch.setattr("airflow_provider_nbjob.hooks.requests.RETRY_TOTAL", 0.5)
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.retrying.RETRY_TOTAL", 0.5)
     before = len(service.submitted())
     service.fault("CreateNotebookExecutionJob", "UNAVAILABLE", drop_response=True)
     with pytest.raises(ApiError, match="UNAVAILABLE"):

@@ -53,7 +53,7 @@ def test_a_notebook_runs_and_its_output_is_found(hook):
     assert state_of(job) is JobState.SUCCEEDED
     result = hook.get_result(job)
     assert result.output_notebook_uri == f"gs://{BUCKET}/runs/{job_id}/data_quality.ipynb"
-    executed = nbformat.reads(hook.read_output_notebook(result.output_notebook_uri).decode(), as_version=4)
+    executed = nbformat.reads(hook.files.read_output_notebook(result.output_notebook_uri).decode(), as_version=4)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     assert any("outliers" in output.get("text", "") for output in outputs)
     assert any("image/png" in output.get("data", {}) for output in outputs)

@@ -502,7 +502,7 @@ def test_the_sensors_timeout_leaves_the_job_alone(hook, service, context, deferr
 
 
 def test_an_outage_is_no_failed_poke(hook, service, context, monkeypatch):
-    monkeypatch.setattr("airflow_provider_nbjob.hooks.requests.RETRY_TOTAL", 0.5)
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.retrying.RETRY_TOTAL", 0.5)
     name = submit(hook)
     service.fault("GetNotebookExecutionJob", "UNAVAILABLE")
     assert not sensor(notebook_execution_job=name).poke(context).is_done

@@ -44,7 +44,7 @@ def direct(*cells: nbformat.NotebookNode, **changes) -> CreateNotebookExecutionJ
 def put(hook, content: bytes, name: str = "source.ipynb") -> str:
     """Upload a notebook; its URI."""
     uri = f"gs://{BUCKET}/sources/{uuid.uuid4().hex}/{name}"
-    hook.upload_notebook(content, uri)
+    hook.files.upload_notebook(content, uri)
     return uri
 
 
@@ -142,7 +142,7 @@ def test_a_notebook_that_is_too_large_for_a_request_is_uploaded(service, hook, c
     assert result["results"] == {"result": 3}
     job = hook.get_notebook_execution_job(name=result["name"])
     assert job.gcs_notebook_source.uri == f"gs://{BUCKET}/runs/{result['job_id']}-source/content.ipynb"
-    assert hook.find_output_notebook(job) == f"gs://{BUCKET}/runs/{result['job_id']}/content.ipynb"
+    assert hook.files.find_output_notebook(job) == f"gs://{BUCKET}/runs/{result['job_id']}/content.ipynb"
 
 
 def test_a_script_beside_the_dag_gets_parameters(service, context, tmp_path):
@@ -282,14 +282,14 @@ def test_results_that_are_too_large_become_null(service, context, capsys):
     assert result["results"] == {"large": None, "small": 1}
     log = capsys.readouterr().out
     assert "results['large'] is dropped" in log
-    assert f"hook.read_output_notebook('{result['output_notebook_uri']}')" in log
+    assert f"hook.files.read_output_notebook('{result['output_notebook_uri']}')" in log
 
 
 def test_without_results_the_notebook_of_a_success_is_not_read(service, hook, context, capsys):
     operator = direct(cell("1", "result"), wait_for_completion=False)
     name = operator.execute(context)["name"]
     done = hook.get_result(hook.wait_for_notebook_execution_job(name=name, poll_interval=0.2))
-    hook.upload_notebook(b"no notebook any more", done.output_notebook_uri)
+    hook.files.upload_notebook(b"no notebook any more", done.output_notebook_uri)
     for collect, is_read in ((False, False), (None, True)):
         sensor = NotebookExecutionJobSensor(
             task_id="wait", notebook_execution_job=name, collect_results=collect, poke_interval=1
@@ -307,7 +307,7 @@ def test_a_notebook_that_is_too_large_is_not_read(service, context, capsys):
 
 def test_an_output_that_is_gone_says_so(service, hook):
     with pytest.raises(NotebookUnreadable, match="it is gone"):
-        hook.read_executed_notebook(f"gs://{BUCKET}/runs/none.ipynb")
+        hook.files.read_executed_notebook(f"gs://{BUCKET}/runs/none.ipynb")
 
 
 def test_outputs_go_to_the_log_where_asked_for(service, context, capsys):

@@ -12,7 +12,8 @@ from google.cloud.dataform_v1 import types as dataform
 from google.cloud.dataform_v1.services.dataform.pagers import QueryRepositoryDirectoryContentsPager
 
 from airflow_provider_nbjob.exceptions import InvalidJob, NotebookExecutionJobError
-from airflow_provider_nbjob.hooks import notebook_files
+from airflow_provider_nbjob.hooks import dataform as dataform_reads
+from airflow_provider_nbjob.hooks import files
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.notebook import source
 from airflow_provider_nbjob.notebook.source import read_notebook
@@ -32,7 +33,7 @@ def bomb() -> bytes:
 
 @pytest.fixture
 def google(monkeypatch) -> FakeGoogle:
-    for module in (notebook_files, source):
+    for module in (files, source):
         monkeypatch.setattr(module, "SOURCE_MAX_BYTES", LIMIT, raising=False)
     return FakeGoogle(monkeypatch)
 
@@ -56,10 +57,12 @@ def packed(variant: str, bomb: bytes) -> bytes:
 
 VARIANTS = ["one member", "many members", "small members first", "truncated"]
 READERS = {
-    "read_gcs_notebook": lambda hook: hook.read_gcs_notebook(URI),
-    "read_stored_notebook": lambda hook: hook.read_stored_notebook(hook.stat_notebook(URI), max_bytes=LIMIT),
-    "read_output_notebook": lambda hook: hook.read_output_notebook(URI, max_bytes=LIMIT),
-    "read_executed_notebook": lambda hook: hook.read_executed_notebook(URI, max_bytes=LIMIT),
+    "read_gcs_notebook": lambda hook: hook.files.read_gcs_notebook(URI),
+    "read_stored_notebook": lambda hook: hook.files.read_stored_notebook(
+        hook.files.stat_notebook(URI), max_bytes=LIMIT
+    ),
+    "read_output_notebook": lambda hook: hook.files.read_output_notebook(URI, max_bytes=LIMIT),
+    "read_executed_notebook": lambda hook: hook.files.read_executed_notebook(URI, max_bytes=LIMIT),
 }
 
 
@@ -110,18 +113,18 @@ def test_an_encoding_that_is_a_lie_is_no_error_of_ours(google, hook, reader, enc
 
 def test_the_limits_that_users_have_let_notebooks_through(hook, google, monkeypatch):
     monkeypatch.undo()
-    assert notebook_files.SOURCE_MAX_BYTES >= 32 * MIB
-    assert notebook_files.STORED_MAX_BYTES >= 32 * MIB
-    assert notebook_files.OUTPUT_MAX_BYTES >= 128 * MIB
+    assert files.SOURCE_MAX_BYTES >= 32 * MIB
+    assert files.STORED_MAX_BYTES >= 32 * MIB
+    assert files.OUTPUT_MAX_BYTES >= 128 * MIB
 
 
 def test_so_many_objects_are_listed_at_most(google, hook):
     from tests.support.fake_google import ended_job
 
-    for number in range(notebook_files.LISTED_MAX + 10):
+    for number in range(files.LISTED_MAX + 10):
         google.storage.put(f"{EXECUTED.rpartition('/')[0]}/{number:05}.txt", b"")
     google.storage.put(EXECUTED.replace("content", "zzz"), b"{}")
-    assert hook.stat_output_notebook(ended_job()) is None
+    assert hook.files.stat_output_notebook(ended_job()) is None
 
 
 # --- files of the worker ---
@@ -169,28 +172,28 @@ class Pages:
 
 def test_all_pages_of_a_repository_are_read(google, hook):
     pages = Pages(google, [["a.sqlx"], [], ["content.ipynb"]])
-    assert hook.read_dataform_notebook(REPOSITORY) == b"{}"
+    assert hook.files.read_dataform_notebook(REPOSITORY) == b"{}"
     assert pages.asked == ["", "1", "2"]
 
 
 def test_a_second_notebook_on_a_later_page_counts(google, hook):
     Pages(google, [["report.ipynb"], ["other.ipynb"]])
     with pytest.raises(InvalidJob, match="is to hold a single notebook; it has 2"):
-        hook.read_dataform_notebook(REPOSITORY)
+        hook.files.read_dataform_notebook(REPOSITORY)
 
 
 def test_a_repository_without_an_end_is_refused(google, hook):
     pages = Pages(google, [["a.sqlx"], ["b.sqlx"]], is_endless=True)
     with pytest.raises(InvalidJob, match="too many files"):
-        hook.read_dataform_notebook(REPOSITORY)
-    assert len(pages.asked) == notebook_files.DIRECTORY_PAGES_MAX
+        hook.files.read_dataform_notebook(REPOSITORY)
+    assert len(pages.asked) == dataform_reads.DIRECTORY_PAGES_MAX
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 10 * LIMIT])
 def test_a_large_notebook_of_a_repository_is_refused(google, hook, size):
     google.dataform.commits = {"": {"content.ipynb": bytes(size)}}
     with pytest.raises(InvalidJob, match=rf"^dataform_repository_source: .*{size} bytes; at most {LIMIT}"):
-        hook.read_dataform_notebook(REPOSITORY, max_bytes=LIMIT)
+        hook.files.read_dataform_notebook(REPOSITORY, max_bytes=LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +202,7 @@ def test_a_large_notebook_of_a_repository_is_refused(google, hook, size):
 )
 def test_what_is_no_commit_is_refused_before_anything_is_asked(google, hook, commit):
     with pytest.raises(InvalidJob, match=r"^dataform_repository_source: commit_sha: "):
-        hook.read_dataform_notebook(REPOSITORY, commit)
+        hook.files.read_dataform_notebook(REPOSITORY, commit)
     assert google.dataform.calls == []
 
 
@@ -216,5 +219,5 @@ def test_what_is_no_commit_is_refused_before_anything_is_asked(google, hook, com
 )
 def test_what_is_no_repository_is_refused_before_anything_is_asked(google, hook, repository):
     with pytest.raises(InvalidJob, match=r"^dataform_repository_source: "):
-        hook.read_dataform_notebook(repository)
+        hook.files.read_dataform_notebook(repository)
     assert google.dataform.calls == []

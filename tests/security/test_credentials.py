@@ -11,7 +11,7 @@ from google.api_core import exceptions as api
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 
 from airflow_provider_nbjob.exceptions import ApiError, CredentialsUnavailable, NotebookExecutionJobError
-from airflow_provider_nbjob.hooks import notebook_files, requests
+from airflow_provider_nbjob.hooks import files, retrying
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from tests.support.fake_google import FakeGoogle
 
@@ -56,7 +56,7 @@ def no_pauses(monkeypatch):
 def perform(attempts, *, codes=("UNAVAILABLE",), **changes):
     log = SimpleNamespace(warning=lambda *_: None, info=lambda *_: None)
     given = {"log": log, "codes": codes, "not_found": None, "renew": attempts.renew, **changes}
-    return requests.perform(attempts, "get of x", **given)
+    return retrying.perform(attempts, "get of x", **given)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_a_faulty_connection_is_told_at_once_and_to_viewers_without_a_path(monke
     for call in (
         lambda: hook.get_notebook_execution_job(name=NAME, retry=retry),
         lambda: next(hook.list_notebook_execution_jobs(location="us-central1", retry=retry)),
-        lambda: hook.stat_notebook("gs://bucket/n.ipynb"),
-        lambda: hook.read_output_notebook("gs://bucket/n.ipynb"),
+        lambda: hook.files.stat_notebook("gs://bucket/n.ipynb"),
+        lambda: hook.files.read_output_notebook("gs://bucket/n.ipynb"),
     ):
         with pytest.raises(CredentialsUnavailable) as told:
             call()
@@ -180,9 +180,9 @@ def test_what_storage_stumbles_upon_on_this_machine_is_not_for_viewers(monkeypat
     def client(_):
         raise error
 
-    monkeypatch.setattr(notebook_files, "storage_client", client)
+    monkeypatch.setattr(files, "storage_client", client)
     with pytest.raises(NotebookExecutionJobError) as told:
-        NotebookExecutionJobHook().read_output_notebook("gs://bucket/n.ipynb")
+        NotebookExecutionJobHook().files.read_output_notebook("gs://bucket/n.ipynb")
     assert PATH in str(told.value)
     assert PATH not in told.value.public
 

@@ -166,7 +166,7 @@ def test_an_answer_of_storage_shows_no_secret(monkeypatch, secret):
     google = FakeGoogle(monkeypatch)
     google.storage.fail("read", 403, f"no access for {secret}")
     with pytest.raises(NotebookExecutionJobError) as failed:
-        NotebookExecutionJobHook().read_output_notebook(EXECUTED)
+        NotebookExecutionJobHook().files.read_output_notebook(EXECUTED)
     assert has_none(shown_by(failed.value))
 
 

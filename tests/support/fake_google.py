@@ -16,7 +16,8 @@ from google.cloud.dataform_v1 import types as dataform
 from google.cloud.dataform_v1.services.dataform.pagers import QueryRepositoryDirectoryContentsPager
 from google.rpc.status_pb2 import Status
 
-from airflow_provider_nbjob.hooks import notebook_files
+from airflow_provider_nbjob.hooks import dataform as dataform_reads
+from airflow_provider_nbjob.hooks import files
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from tests.support.fake_storage import FakeStorage
 
@@ -115,8 +116,8 @@ class FakeGoogle:
         monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection)
         monkeypatch.setenv("NBJOB_EMULATOR_HOST", "127.0.0.1:1")  # plaintext: no credentials are looked for
-        monkeypatch.setattr(notebook_files, "storage_client", lambda _: client)
-        monkeypatch.setattr(notebook_files, "dataform_client", self.dataform)
+        monkeypatch.setattr(files, "storage_client", lambda _: client)
+        monkeypatch.setattr(dataform_reads, "dataform_client", self.dataform)
         monkeypatch.setattr(NotebookExecutionJobHook, "get_conn", lambda *_: self.notebooks)
 
 

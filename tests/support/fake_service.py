@@ -25,7 +25,7 @@ from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud.aiplatform_v1.types import JobState, ListNotebookExecutionJobsResponse, NotebookExecutionJob
 from google.longrunning.operations_pb2 import Operation
 
-from airflow_provider_nbjob.hooks import requests
+from airflow_provider_nbjob.hooks import retrying
 from airflow_provider_nbjob.triggers import job_watch
 from tests.support.fake_google import MOMENT, PARENT, FakeGoogle, ended_job
 from tests.support.patience import patient
@@ -186,7 +186,7 @@ class FakeWait(FakeGoogle):
         monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
         monkeypatch.setenv("AIRFLOW__NBJOB__MAX_REQUESTS_PER_MINUTE", "1000000")
         monkeypatch.setattr(job_watch, "ARRIVAL", 0.01)
-        monkeypatch.setattr(requests, "RETRY_TOTAL", 0.0)
+        monkeypatch.setattr(retrying, "RETRY_TOTAL", 0.0)
 
 
 def airflow_says(monkeypatch: pytest.MonkeyPatch, state: Any, job: str | None = JOB) -> None:

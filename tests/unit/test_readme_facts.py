@@ -16,13 +16,13 @@ from airflow_provider_nbjob import exceptions, outages
 from airflow_provider_nbjob.emulator.__main__ import parser
 from airflow_provider_nbjob.get_provider_info import get_provider_info
 from airflow_provider_nbjob.hooks.clients import resolve_endpoint
-from airflow_provider_nbjob.hooks.notebook_execution_job import DELETE_SECONDS, NotebookExecutionJobHook
-from airflow_provider_nbjob.hooks.notebook_files import (
+from airflow_provider_nbjob.hooks.files import (
     OUTPUT_SECONDS,
     READ_BYTES_PER_SECOND,
     SOURCE_SECONDS,
     STORED_MAX_BYTES,
 )
+from airflow_provider_nbjob.hooks.notebook_execution_job import DELETE_SECONDS, NotebookExecutionJobHook
 from airflow_provider_nbjob.job import JobResult
 from airflow_provider_nbjob.lifecycle.cancellation import INTERRUPT_SECONDS
 from airflow_provider_nbjob.operators import notebook_execution_job as operators
@@ -30,8 +30,8 @@ from airflow_provider_nbjob.operators.notebook_argument import SERIALIZED_NOTEBO
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from airflow_provider_nbjob.triggers.api_calls import HUNG_SECONDS, HUNG_THREADS_MAX
-from airflow_provider_nbjob.triggers.job_watch import LATE_SECONDS
 from airflow_provider_nbjob.triggers.notebook_execution_job import STOP_SECONDS
+from airflow_provider_nbjob.triggers.supervision import LATE_SECONDS
 from tests.support.promises import CHECKOUT, README
 
 TEXT = README.read_text()

@@ -31,8 +31,8 @@ from airflow_provider_nbjob.plugins.notebook_jobs.task_data import Place, TaskDa
 from airflow_provider_nbjob.rendering import MASK, NOTEBOOK_MAX_BYTES, NotRendered
 
 if TYPE_CHECKING:
+    from airflow_provider_nbjob.hooks.files import StoredNotebook
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-    from airflow_provider_nbjob.hooks.notebook_files import StoredNotebook
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def view_of(task: TaskData, outcomes: Outcomes) -> JobView:
     if view.is_active:
         return view
     try:
-        stored = hook.stat_output_notebook(job, retry=False)
+        stored = hook.files.stat_output_notebook(job, retry=False)
         if stored is None:
             return replace(view, problem="The job wrote no notebook.")
         outcome = outcomes.of(hook, stored, task.place)
@@ -295,9 +295,9 @@ def source_of(hook: NotebookExecutionJobHook, job: Any) -> bytes:
     if job.direct_notebook_source.content:
         return bytes(job.direct_notebook_source.content)
     if repository := job.dataform_repository_source.dataform_repository_resource_name:
-        return hook.read_dataform_notebook(repository, job.dataform_repository_source.commit_sha or None)
+        return hook.files.read_dataform_notebook(repository, job.dataform_repository_source.commit_sha or None)
     uri, generation = job.gcs_notebook_source.uri, job.gcs_notebook_source.generation
-    stored = hook.stat_notebook(uri, int(generation) if generation else None)
+    stored = hook.files.stat_notebook(uri, int(generation) if generation else None)
     if stored is None:
         raise NotebookUnreadable(f"The notebook {uri} is gone.")
     return read(hook, stored)
@@ -310,7 +310,7 @@ def read(hook: NotebookExecutionJobHook, stored: StoredNotebook) -> bytes:
     """
     if stored.size > NOTEBOOK_MAX_BYTES:
         raise NotRendered(f"It has {stored.size:,} bytes; up to {NOTEBOOK_MAX_BYTES:,} are shown here.")
-    return hook.read_stored_notebook(stored, max_bytes=NOTEBOOK_MAX_BYTES)
+    return hook.files.read_stored_notebook(stored, max_bytes=NOTEBOOK_MAX_BYTES)
 
 
 class Outcomes:
@@ -341,7 +341,7 @@ class Outcomes:
 
     def _read(self, hook: NotebookExecutionJobHook, stored: StoredNotebook, place: Place) -> ExecutedNotebook:
         if stored.size > NOTEBOOK_MAX_BYTES:  # read as a stream, whatever its size
-            return hook.read_executed_notebook(stored.uri)
+            return hook.files.read_executed_notebook(stored.uri)
         content = read(hook, stored)
         self._contents.put((place, stored), content, len(content))
         return read_executed(BytesIO(content), max_bytes=NOTEBOOK_MAX_BYTES)

@@ -152,7 +152,7 @@ def _document(task: TaskData, theme: Literal["light", "dark"]) -> bytes:
     if lookup is None:
         raise JobLost("There is no job.")
     job = lookup.fetch(hook)
-    stored = hook.stat_output_notebook(job, retry=False)
+    stored = hook.files.stat_output_notebook(job, retry=False)
     secrecy = repr((task.are_rendered, task.fields.get("parameters"), task.rendered("display_name")))
     key = (task.place, stored or (job.name, "source"), theme, hashlib.sha256(secrecy.encode(errors="replace")).digest())
     if document := _documents.get(key):

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from airflow_provider_nbjob.hooks.files import NotebookFiles
 from airflow_provider_nbjob.job import JobName, JobState
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes, source_of, view_of
 from airflow_provider_nbjob.plugins.notebook_jobs.lookup import look_up
@@ -116,9 +117,8 @@ def test_the_way_is_the_operators_and_not_the_records(success):
 def test_a_notebook_is_read_once_for_each_of_its_generations(success, service, monkeypatch):
     outcomes, data = Outcomes(), success.data()
     reads = []
-    kind = type(data.place.connection.make_hook())
     monkeypatch.setattr(
-        kind, "read_stored_notebook", lambda self, stored, **_: reads.append(stored) or b'{"cells": []}'
+        NotebookFiles, "read_stored_notebook", lambda self, stored, **_: reads.append(stored) or b'{"cells": []}'
     )
     stored = view_of(data, outcomes).output
     view_of(data, outcomes)
@@ -126,7 +126,7 @@ def test_a_notebook_is_read_once_for_each_of_its_generations(success, service, m
     outcomes.content(data.place.connection.make_hook(), stored, data.place)  # kept for the rendering that follows
     assert reads == [stored]
     hook = data.place.connection.make_hook()
-    hook.upload_notebook(service.object_path(stored.uri).read_bytes(), stored.uri)
+    hook.files.upload_notebook(service.object_path(stored.uri).read_bytes(), stored.uri)
     other = view_of(data, outcomes).output
     assert other.generation != stored.generation
     assert reads == [stored, other]

@@ -32,9 +32,10 @@ from airflow_provider_nbjob.exceptions import (
     NotebookExecutionJobError,
     NotebookUnreadable,
 )
-from airflow_provider_nbjob.hooks import clients, notebook_files
+from airflow_provider_nbjob.hooks import clients, files
+from airflow_provider_nbjob.hooks.connected import ConnectedHook
+from airflow_provider_nbjob.hooks.files import NotebookFiles, StoredNotebook
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-from airflow_provider_nbjob.hooks.notebook_files import NotebookFiles, StoredNotebook
 from tests.support.fake_google import EXECUTED, MOMENT, OUTPUT, PARENT, REPOSITORY, FakeGoogle, ended_job
 
 LOCATION = "us-central1"
@@ -59,16 +60,16 @@ SERVICE: dict[str, Call] = {
     "find_scheduled_job": lambda hook: hook.find_scheduled_job(schedule="7", created_after=0.0, location=LOCATION),
 }
 STORAGE: dict[str, Call] = {
-    "read_gcs_notebook": lambda hook: hook.read_gcs_notebook(URI),
-    "upload_notebook": lambda hook: hook.upload_notebook(b"{}", URI),
-    "find_output_notebook": lambda hook: hook.find_output_notebook(ended_job()),
-    "stat_output_notebook": lambda hook: hook.stat_output_notebook(ended_job(), retry=False),
-    "stat_notebook": lambda hook: hook.stat_notebook(URI),
-    "read_stored_notebook": lambda hook: hook.read_stored_notebook(StoredNotebook(URI, 1, 2)),
-    "read_output_notebook": lambda hook: hook.read_output_notebook(EXECUTED),
-    "read_executed_notebook": lambda hook: hook.read_executed_notebook(EXECUTED),
+    "read_gcs_notebook": lambda hook: hook.files.read_gcs_notebook(URI),
+    "upload_notebook": lambda hook: hook.files.upload_notebook(b"{}", URI),
+    "find_output_notebook": lambda hook: hook.files.find_output_notebook(ended_job()),
+    "stat_output_notebook": lambda hook: hook.files.stat_output_notebook(ended_job(), retry=False),
+    "stat_notebook": lambda hook: hook.files.stat_notebook(URI),
+    "read_stored_notebook": lambda hook: hook.files.read_stored_notebook(StoredNotebook(URI, 1, 2)),
+    "read_output_notebook": lambda hook: hook.files.read_output_notebook(EXECUTED),
+    "read_executed_notebook": lambda hook: hook.files.read_executed_notebook(EXECUTED),
 }
-DATAFORM: dict[str, Call] = {"read_dataform_notebook": lambda hook: hook.read_dataform_notebook(REPOSITORY)}
+DATAFORM: dict[str, Call] = {"read_dataform_notebook": lambda hook: hook.files.read_dataform_notebook(REPOSITORY)}
 # What asks nobody but for credentials, or for nothing.
 OTHERS: dict[str, Call] = {
     "get_conn": lambda hook: hook.get_conn(LOCATION),
@@ -81,7 +82,9 @@ OTHERS: dict[str, Call] = {
 }
 # Proved elsewhere: `get_connection` in test_connections.py, `get_endpoint` in tests/security/test_hosts.py; a faulty
 # configuration is Airflow's to tell; `get_result` tells what it could not read in the result.
-ELSEWHERE = {"get_connection", "get_endpoint", "direct_content_max_bytes", "get_result", "job_as_known", "request"}
+ELSEWHERE = {
+    *("get_connection", "get_endpoint", "direct_content_max_bytes", "files", "get_result", "job_as_known", "request")
+}
 
 
 class RpcError(grpc.RpcError):
@@ -143,8 +146,8 @@ FAULTS: list[Exception] = [
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _: None))
-    monkeypatch.setattr("airflow_provider_nbjob.hooks.requests.RETRY_TOTAL", 0.0)
-    monkeypatch.setattr(notebook_files, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.retrying.RETRY_TOTAL", 0.0)
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -176,7 +179,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 def test_every_public_method_is_in_a_table():
     methods = {
         name
-        for kind in (NotebookExecutionJobHook, NotebookFiles)
+        for kind in (NotebookExecutionJobHook, ConnectedHook, NotebookFiles)
         for name, value in vars(kind).items()
         if not name.startswith("_") and (inspect.isroutine(value) or isinstance(value, (property, classmethod)))
     }
@@ -282,7 +285,7 @@ def test_odd_answers_of_the_api(google, monkeypatch, job):
     )
     monkeypatch.setattr(google, "notebooks", client)
     calls = {name: call for name, call in SERVICE.items() if name != "list_changes"}  # it reads plain messages
-    for call in (*calls.values(), lambda hook: hook.get_result(job), lambda hook: hook.find_output_notebook(job)):
+    for call in (*calls.values(), lambda hook: hook.get_result(job), lambda hook: hook.files.find_output_notebook(job)):
         with contextlib.suppress(NotebookExecutionJobError):
             call(NotebookExecutionJobHook())
 
@@ -316,14 +319,14 @@ ODD = [None, "", 5, -1.5, True, b"x", [], {}, object(), "x" * 100_000, "\ud800",
         lambda hook, odd: hook.delete_notebook_execution_job(name=odd, location=LOCATION),
         lambda hook, odd: hook.find_scheduled_job(schedule=odd, created_after=0.0, location=LOCATION),
         lambda hook, odd: hook.find_scheduled_job(schedule="7", created_after=0.0, location=odd),
-        lambda hook, odd: hook.read_gcs_notebook(odd),
-        lambda hook, odd: hook.read_dataform_notebook(odd),
-        lambda hook, odd: hook.read_dataform_notebook(REPOSITORY, odd),
-        lambda hook, odd: hook.upload_notebook(b"{}", odd),
-        lambda hook, odd: hook.stat_notebook(odd),
-        lambda hook, odd: hook.stat_notebook(URI, odd),
-        lambda hook, odd: hook.read_output_notebook(odd),
-        lambda hook, odd: hook.read_executed_notebook(odd),
+        lambda hook, odd: hook.files.read_gcs_notebook(odd),
+        lambda hook, odd: hook.files.read_dataform_notebook(odd),
+        lambda hook, odd: hook.files.read_dataform_notebook(REPOSITORY, odd),
+        lambda hook, odd: hook.files.upload_notebook(b"{}", odd),
+        lambda hook, odd: hook.files.stat_notebook(odd),
+        lambda hook, odd: hook.files.stat_notebook(URI, odd),
+        lambda hook, odd: hook.files.read_output_notebook(odd),
+        lambda hook, odd: hook.files.read_executed_notebook(odd),
     ],
     ids=lambda call: inspect.getsource(call).strip()[:70],
 )
@@ -373,7 +376,7 @@ def test_an_error_of_cloud_storage_has_the_code_of_what_happened(google, method,
 def test_refused_credentials_are_told_from_a_refused_request(google):
     google.storage.fail("read", auth.RefreshError("invalid_grant", {"error": "invalid_grant"}))
     with pytest.raises(CredentialsUnavailable):
-        NotebookExecutionJobHook().read_output_notebook(EXECUTED)
+        NotebookExecutionJobHook().files.read_output_notebook(EXECUTED)
 
 
 # --- who lacks what ---
@@ -484,4 +487,4 @@ def test_a_refused_impersonation_names_its_role(google):
     message = "Unable to acquire impersonated credentials"
     google.storage.fail("read", auth.RefreshError(message, '{"error": {"code": 403, "status": "PERMISSION_DENIED"}}'))
     with pytest.raises(CredentialsUnavailable, match=r"roles/iam\.serviceAccountTokenCreator"):
-        NotebookExecutionJobHook().read_output_notebook(EXECUTED)
+        NotebookExecutionJobHook().files.read_output_notebook(EXECUTED)

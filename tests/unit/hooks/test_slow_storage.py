@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_nbjob.exceptions import ApiError, OutputUnavailable
-from airflow_provider_nbjob.hooks import bounded_calls, notebook_files
+from airflow_provider_nbjob.hooks import bounded_calls, files
 from airflow_provider_nbjob.hooks.bounded_calls import within
 from airflow_provider_nbjob.hooks.clients import storage_client
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -73,7 +73,7 @@ def server(request, monkeypatch) -> Iterator[SlowServer]:
     FakeGoogle(monkeypatch)
     slow = SlowServer(ANSWERS[request.param])
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", slow.url)
-    monkeypatch.setattr(notebook_files, "storage_client", storage_client)
+    monkeypatch.setattr(files, "storage_client", storage_client)
     yield slow
     slow.close()
 
@@ -82,19 +82,19 @@ def server(request, monkeypatch) -> Iterator[SlowServer]:
 def bounds(monkeypatch) -> None:
     """Bounds of half a second: how long they are is of no account here, only that each is kept."""
     for name in ("OUTPUT_SECONDS", "ONCE_SECONDS", "SOURCE_SECONDS"):
-        monkeypatch.setattr(notebook_files, name, 0.5)
+        monkeypatch.setattr(files, name, 0.5)
     monkeypatch.setattr(outcome, "OUTPUT_SECONDS", 0.5)
 
 
-STORED = notebook_files.StoredNotebook("gs://bucket/n.ipynb", 1, 10)
+STORED = files.StoredNotebook("gs://bucket/n.ipynb", 1, 10)
 READS: dict[str, Callable[[NotebookExecutionJobHook], Any]] = {
-    "find_output_notebook": lambda hook: hook.stat_output_notebook(ended_job(), timeout=0.5),
-    "stat_notebook": lambda hook: hook.stat_notebook("gs://bucket/n.ipynb"),
-    "read_stored_notebook": lambda hook: hook.read_stored_notebook(STORED),
-    "read_output_notebook": lambda hook: hook.read_output_notebook(EXECUTED, timeout=0.5),
-    "read_executed_notebook": lambda hook: hook.read_executed_notebook(EXECUTED, timeout=0.5),
-    "read_gcs_notebook": lambda hook: hook.read_gcs_notebook("gs://bucket/n.ipynb"),
-    "upload_notebook": lambda hook: hook.upload_notebook(b"{}", "gs://bucket/n.ipynb"),
+    "find_output_notebook": lambda hook: hook.files.stat_output_notebook(ended_job(), timeout=0.5),
+    "stat_notebook": lambda hook: hook.files.stat_notebook("gs://bucket/n.ipynb"),
+    "read_stored_notebook": lambda hook: hook.files.read_stored_notebook(STORED),
+    "read_output_notebook": lambda hook: hook.files.read_output_notebook(EXECUTED, timeout=0.5),
+    "read_executed_notebook": lambda hook: hook.files.read_executed_notebook(EXECUTED, timeout=0.5),
+    "read_gcs_notebook": lambda hook: hook.files.read_gcs_notebook("gs://bucket/n.ipynb"),
+    "upload_notebook": lambda hook: hook.files.upload_notebook(b"{}", "gs://bucket/n.ipynb"),
 }
 
 
@@ -117,27 +117,27 @@ def test_a_task_is_told_that_its_bucket_does_not_answer():
 
 def test_a_repository_that_does_not_answer_is_given_up(monkeypatch):
     google, is_over = FakeGoogle(monkeypatch), threading.Event()
-    monkeypatch.setattr(notebook_files, "SOURCE_SECONDS", 0.5)
+    monkeypatch.setattr(files, "SOURCE_SECONDS", 0.5)
     monkeypatch.setattr(google.dataform, "query_repository_directory_contents", lambda *_, **__: is_over.wait())
     with pytest.raises(ApiError, match=r"Could not .* longer than"):
-        NotebookExecutionJobHook().read_dataform_notebook(REPOSITORY)
+        NotebookExecutionJobHook().files.read_dataform_notebook(REPOSITORY)
     is_over.set()
 
 
 def test_an_unreachable_bucket_is_asked_for_less_long_than_the_bound(monkeypatch):
     """By default Google's library goes on for two minutes, at each request."""
-    options = notebook_files._patient()
-    assert options["retry"].timeout == notebook_files.RETRY_SECONDS
-    assert options["timeout"] == notebook_files.ANSWER_SECONDS
-    assert notebook_files.RETRY_SECONDS + notebook_files.ANSWER_SECONDS < notebook_files.OUTPUT_SECONDS <= 60
+    options = files._patient()
+    assert options["retry"].timeout == files.RETRY_SECONDS
+    assert options["timeout"] == files.ANSWER_SECONDS
+    assert files.RETRY_SECONDS + files.ANSWER_SECONDS < files.OUTPUT_SECONDS <= 60
     google = FakeGoogle(monkeypatch)
     google.storage.fail("list", 503, "down", times=10_000)
     clock = iter(float(second) for second in range(10_000))
     monkeypatch.setattr("google.api_core.retry.retry_unary.time.monotonic", lambda: next(clock))
     monkeypatch.setattr("google.api_core.retry.retry_unary.time.sleep", lambda _: None)
     with pytest.raises(ApiError, match="down"):
-        NotebookExecutionJobHook().find_output_notebook(ended_job())
-    assert 1 < google.storage.requests.count(google.storage.requests[0]) <= notebook_files.RETRY_SECONDS
+        NotebookExecutionJobHook().files.find_output_notebook(ended_job())
+    assert 1 < google.storage.requests.count(google.storage.requests[0]) <= files.RETRY_SECONDS
 
 
 # --- calls with a bound ---

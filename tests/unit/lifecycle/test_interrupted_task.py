@@ -32,7 +32,7 @@ from google.rpc.status_pb2 import Status
 
 from airflow_provider_nbjob.exceptions import ApiError, CreateUnanswered, JobFailed, JobLost, JobTimeout
 from airflow_provider_nbjob.hooks import notebook_execution_job as hook_module
-from airflow_provider_nbjob.hooks import requests
+from airflow_provider_nbjob.hooks import retrying
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import state_of
 from airflow_provider_nbjob.lifecycle import cancellation, submission
@@ -276,7 +276,7 @@ def test_what_was_perhaps_submitted_is_said_to_cost_if_nobody_can_look(service, 
 
 @pytest.mark.parametrize("refusal", [PermissionDenied("no more"), InvalidArgument("no more"), NotFound("no more")])
 def test_a_refusal_after_a_lost_answer_is_not_certain(service, monkeypatch, refusal):
-    monkeypatch.setattr(requests, "RETRY_TOTAL", patient(5))
+    monkeypatch.setattr(retrying, "RETRY_TOTAL", patient(5))
     service.lose("create", ServiceUnavailable("lost"), times=1)
     service.before = lambda method: service.fail(method, refusal) if service.calls[method] and method == "create" else 0
     with pytest.raises(CreateUnanswered):
@@ -325,7 +325,7 @@ def test_what_was_submitted_and_cannot_be_stopped_is_said_to_cost(service, capsy
 
 @pytest.fixture
 def hook(service, monkeypatch) -> NotebookExecutionJobHook:
-    monkeypatch.setattr(requests, "RETRY_TOTAL", patient(5))
+    monkeypatch.setattr(retrying, "RETRY_TOTAL", patient(5))
     monkeypatch.setattr(hook_module.time, "sleep", lambda _: None)
     service.put("RUNNING")
     return NotebookExecutionJobHook()

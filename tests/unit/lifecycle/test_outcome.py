@@ -116,7 +116,7 @@ def test_results_that_are_too_large_say_where_they_are(google, caplog):
     assert conclude(ended_job(), result_max_bytes=1000).results == {"result": 42, "large": None}
     (warning,) = warnings(caplog)
     assert warning.startswith("results['large'] is dropped: it has 2002 bytes")
-    assert warning.endswith(f"; hook.read_output_notebook({EXECUTED!r}) has it")
+    assert warning.endswith(f"; hook.files.read_output_notebook({EXECUTED!r}) has it")
 
 
 # --- the outputs in the log ---

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from airflow_provider_nbjob.hooks import creating, notebook_files
+from airflow_provider_nbjob.hooks import creating, files
 from airflow_provider_nbjob.hooks import notebook_execution_job as hook_module
 from airflow_provider_nbjob.job import JobState, state_of
 from airflow_provider_nbjob.lifecycle.submission import Submission
@@ -163,7 +163,7 @@ class Task(RuleBasedStateMachine):
         storage = SimpleNamespace(list_blobs=lambda *_, **__: [])
         for replaced in (
             mock.patch.object(hook, "get_conn", return_value=self.service),
-            mock.patch.object(notebook_files, "storage_client", return_value=storage),
+            mock.patch.object(files, "storage_client", return_value=storage),
             mock.patch("tenacity.nap.time.sleep"),
             mock.patch.object(hook_module.time, "sleep", side_effect=lambda _: self.pass_time()),
         ):

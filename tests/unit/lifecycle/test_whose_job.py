@@ -14,7 +14,7 @@ from google.api_core.exceptions import DeadlineExceeded, InternalServerError, Se
 
 from airflow_provider_nbjob import airflow_compat
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob
-from airflow_provider_nbjob.hooks import requests
+from airflow_provider_nbjob.hooks import retrying
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark
 from airflow_provider_nbjob.lifecycle.tries import Tries
@@ -32,7 +32,7 @@ def google(monkeypatch) -> FakeWait:
 
 @pytest.fixture
 def service(google, monkeypatch):
-    monkeypatch.setattr(requests, "RETRY_TOTAL", patient(5))
+    monkeypatch.setattr(retrying, "RETRY_TOTAL", patient(5))
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
     return google.service
 

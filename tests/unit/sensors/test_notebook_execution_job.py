@@ -43,7 +43,7 @@ from airflow_provider_nbjob.exceptions import (
     JobUnwatched,
     NotebookExecutionJobError,
 )
-from airflow_provider_nbjob.hooks import looking, requests
+from airflow_provider_nbjob.hooks import polling, retrying
 from airflow_provider_nbjob.sensors import notebook_execution_job as sensor_module
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from tests.integration.conftest import make_context
@@ -68,7 +68,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Unrecognized JobState")
 
 @pytest.fixture
 def google(monkeypatch) -> FakeWait:
-    monkeypatch.setattr(looking, "CONFIRM_SECONDS", 0.01)
+    monkeypatch.setattr(polling, "CONFIRM_SECONDS", 0.01)
     return FakeWait(monkeypatch)
 
 
@@ -377,7 +377,7 @@ def test_an_outage_is_no_failed_poke(service, context, outage, way, capsys):
 
 @pytest.mark.parametrize("way", ["job", "schedule"])
 def test_a_poke_sends_one_request_whatever_comes_of_it(service, context, monkeypatch, way):
-    monkeypatch.setattr(requests, "RETRY_TOTAL", 2.0)
+    monkeypatch.setattr(retrying, "RETRY_TOTAL", 2.0)
     method = "get" if way == "job" else "list"
     service.fail(method, ServiceUnavailable("down"))
     assert not (for_job if way == "job" else for_schedule)().poke(context).is_done
@@ -427,7 +427,7 @@ def test_the_sensor_reads_its_connection_anew(service, context, monkeypatch):
     assert not waiting.poke(context).is_done
     read = []
     monkeypatch.setattr(waiting.hook, "reread_connection", lambda: read.append(1))
-    monkeypatch.setattr("airflow_provider_nbjob.hooks.looking.CONNECTION_SECONDS_MAX", 0.0)
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.polling.CONNECTION_SECONDS_MAX", 0.0)
     assert not waiting.poke(context).is_done
     assert read
 

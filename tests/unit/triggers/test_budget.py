@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_nbjob.triggers import budget, job_watch
+from airflow_provider_nbjob.triggers import budget
 from airflow_provider_nbjob.triggers.budget import Budget, budget_of
 from airflow_provider_nbjob.triggers.job_watch import JobWatch, budget_for
 
@@ -15,9 +15,9 @@ LOCATION = "projects/p/locations/us-central1"
 
 @pytest.fixture(autouse=True)
 def _clean():
-    job_watch._projects.clear()
+    budget._projects.clear()
     yield
-    job_watch._projects.clear()
+    budget._projects.clear()
 
 
 def no_hook():
@@ -37,7 +37,7 @@ def test_another_project_and_another_region_have_budgets_of_their_own(location):
 
 def test_a_project_s_id_and_number_share_a_budget_once_an_answer_told_so():
     by_number = JobWatch("projects/5/locations/us-central1", no_hook, "another way")
-    job_watch._projects["way"] = {"p": "5"}
+    budget._projects["way"] = {"p": "5"}
     assert budget_for("way", "p", "us-central1") is by_number._budget
     assert budget_for("a third way", "p", "us-central1") is not by_number._budget
 

@@ -24,8 +24,10 @@ from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import JobState
 from airflow_provider_nbjob.job.record import JobSteps
-from airflow_provider_nbjob.triggers import api_calls, job_watch, sweeps
+from airflow_provider_nbjob.triggers import api_calls, budget, job_watch, supervision, sweeps
 from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
+from airflow_provider_nbjob.triggers.supervision import SupervisedLoop
+from airflow_provider_nbjob.triggers.waiter import Waiter
 from tests.support.fake_google import PARENT
 from tests.support.fake_service import FakeWait
 from tests.support.patience import patient, until
@@ -36,8 +38,10 @@ COUNT = sweeps.FEW + 2  # so many that they are listed
 
 @pytest.fixture
 def service(monkeypatch):
-    for name, seconds in {"RESTART_SECONDS": 0.01, "CHECK_SECONDS": 0.02, "BACKOFF_MAX": 0.02}.items():
+    for name, seconds in {"CHECK_SECONDS": 0.02, "BACKOFF_MAX": 0.02}.items():
         monkeypatch.setattr(job_watch, name, seconds)
+    for name, seconds in {"RESTART_SECONDS": 0.01, "RESTART_MAX": 0.02}.items():
+        monkeypatch.setattr(supervision, name, seconds)
     monkeypatch.setattr(api_calls, "CONNECTION_RETRY_SECONDS", 0.0)
     monkeypatch.setattr(outages, "REFUSED_SECONDS", 3600.0)
     return FakeWait(monkeypatch).service
@@ -88,16 +92,23 @@ async def end_of(waiting: list[asyncio.Task[Any]]) -> None:
 # --- a fault in any line ---
 
 LOOP = [
-    *(JobWatch._go_on, JobWatch._sweep, JobWatch._sweep_failed, JobWatch._sweep_answered, JobWatch._begin_anew),
+    *(
+        JobWatch._go_on,
+        JobWatch._sweep,
+        JobWatch._sweep_failed,
+        JobWatch._sweep_answered,
+        JobWatch._begin_anew,
+        JobWatch._ask,
+    ),
     *(JobWatch._tell_all, JobWatch._read_answer, JobWatch._list_answer, JobWatch._list_again, JobWatch._pause),
-    *(JobWatch._learn_project, JobWatch._list, JobWatch._read, JobWatch._interval, JobWatch._beat, JobWatch._all),
-    *(job_watch._Waiter.fail, job_watch._Waiter.recover, job_watch._Waiter.tell, job_watch._Waiter._say),
-    *(job_watch._is_about_all, api_calls.ApiCalls._perform, api_calls.ApiCalls._open),
+    *(JobWatch._learn_project, JobWatch._list, JobWatch._read, JobWatch._interval, SupervisedLoop.beat, JobWatch._all),
+    *(Waiter.fail, Waiter.recover, Waiter.tell, Waiter._say),
+    *(outages.is_about_all, api_calls.ApiCalls._perform, api_calls.ApiCalls._open),
     *(sweeps.SweepPlan.sweep, sweeps.SweepPlan._list_changes, sweeps.SweepPlan._meet_newcomers, sweeps.next_request),
     *(sweeps.SweepPlan._read, sweeps.SweepPlan._read_one, sweeps.SweepPlan._read_in_turn, sweeps.SweepPlan._take),
     *(sweeps.SweepPlan._audit_some, sweeps.SweepPlan._list),
 ]
-SUPERVISION = [JobWatch._start, JobWatch._loop_ended, JobWatch._restart, JobWatch._miss]
+SUPERVISION = [SupervisedLoop.start, SupervisedLoop._ended, SupervisedLoop._restart, SupervisedLoop._miss]
 
 
 def lines_of(functions: list[Any]) -> list[tuple[CodeType, int]]:
@@ -170,8 +181,8 @@ def test_a_fault_in_any_line_loses_nothing(service, functions, data):
             waiting = [wait(number) for number in range(COUNT)]
             watch = watch_of("way", PARENT, NotebookExecutionJobHook)
             await until(lambda: done or sum(service.calls.values()) > 12, "requests")
-            if functions is SUPERVISION and watch._task:
-                watch._task.cancel()
+            if functions is SUPERVISION and watch.loop.task:
+                watch.loop.task.cancel()
             service.fail("list", ServiceUnavailable("down"), times=1)
             calls = sum(service.calls.values())
             await until(lambda: done or sum(service.calls.values()) > calls + 4, "requests")
@@ -204,11 +215,11 @@ def test_a_loop_that_was_cancelled_by_others_is_started_again_and_the_tasks_are_
         waiting = [wait(number, log) for number, log in enumerate(logs)]
         watch = watch_of("way", PARENT, NotebookExecutionJobHook)
         for _ in range(3):
-            await until(lambda: watch._task and not watch._task.done(), "the loop runs")
+            await until(lambda: watch.loop.task and not watch.loop.task.done(), "the loop runs")
             calls = sum(service.calls.values())
-            watch._task.cancel()
+            watch.loop.task.cancel()
             await until(lambda before=calls: sum(service.calls.values()) > before, "requests go on")
-            await until(lambda: watch._outage is None and watch._task, "a whole sweep")
+            await until(lambda: watch._outage is None and watch.loop.task, "a whole sweep")
         assert {log.count("Looking failed") for log in logs} == {3}
         assert {log.count("The API answers again") for log in logs} == {3}
         put(service, "SUCCEEDED")
@@ -223,7 +234,7 @@ def test_a_loop_that_was_cancelled_by_others_is_started_again_and_the_tasks_are_
 
 
 def test_a_heartbeat_that_is_late_is_an_error_and_the_loop_is_started_again(service, monkeypatch, caplog):
-    monkeypatch.setattr(job_watch, "LATE_SECONDS", 0.05)
+    monkeypatch.setattr(supervision, "LATE_SECONDS", 0.05)
     monkeypatch.setattr(job_watch, "HUNG_SECONDS", 0.2)
 
     async def scene():
@@ -599,4 +610,4 @@ def test_those_who_ask_by_id_and_by_number_share_a_watch_once_an_answer_told_the
         assert len(watch._budget._members) == 0
 
     asyncio.run(scene())
-    job_watch._projects.clear()
+    budget._projects.clear()

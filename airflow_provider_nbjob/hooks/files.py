@@ -13,15 +13,15 @@ from google.auth.exceptions import GoogleAuthError
 
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import (
-    TRANSIENT_CODES,
     ApiError,
     InvalidJob,
     NotebookUnreadable,
 )
 from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.bounded_calls import within
-from airflow_provider_nbjob.hooks.clients import dataform_client, storage_client
-from airflow_provider_nbjob.hooks.requests import code_of, credentials_error, is_an_answer, perform
+from airflow_provider_nbjob.hooks.clients import storage_client
+from airflow_provider_nbjob.hooks.dataform import DIRECT_NAME, DataformRepository
+from airflow_provider_nbjob.hooks.retrying import code_of, credentials_error, is_an_answer
 from airflow_provider_nbjob.job import JobName, bucket_and_path
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, OUTPUT_SECONDS, SOURCE_MAX_BYTES
@@ -29,13 +29,13 @@ from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_exec
 from airflow_provider_nbjob.notebook.source import unpacked
 
 if TYPE_CHECKING:
+    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
     from airflow_provider_nbjob.hooks.notebook_service import NotebookExecutionJob
 
 T = TypeVar("T")
 
 # The API documents no limit for `direct_notebook_source`; gRPC servers take messages of 4 MiB by default.
 DIRECT_CONTENT_MAX = 4_000_000
-DIRECT_NAME = "content.ipynb"  # what the API calls the notebook of a direct or Dataform source
 CHUNK = 8 * 2**20  # bytes that are fetched at once of an executed notebook
 ONCE: dict[str, Any] = {"timeout": 8.0, "retry": None}  # a request for somebody who does not wait, and may ask again
 ONCE_SECONDS = 30.0  # that all requests of one call may take for such a one
@@ -45,7 +45,6 @@ READ_BYTES_PER_SECOND = 4 * 2**20  # an executed notebook gets a second more tha
 SOURCE_SECONDS = 120.0  # that reading, or writing, the notebook that is to run may take, over all requests
 STORED_MAX_BYTES = 32 * 2**20  # of a notebook that is read for such a one
 LISTED_MAX = 1000  # objects below a job's output that are looked at for its notebook
-DIRECTORY_PAGES_MAX = 50  # of the files of a Dataform repository
 
 
 class StoredNotebook(NamedTuple):
@@ -67,11 +66,10 @@ class StoredNotebook(NamedTuple):
 
 
 class NotebookFiles:
-    """The part of `NotebookExecutionJobHook` that reads and writes notebooks, in Cloud Storage and Dataform."""
+    """The notebooks of a hook's jobs: reads and writes them in Cloud Storage, and reads them in Dataform."""
 
-    log: Any
-    get_endpoint: Any
-    get_credentials: Any
+    def __init__(self, hook: NotebookExecutionJobHook) -> None:
+        self._hook = hook
 
     @property
     def direct_content_max_bytes(self) -> int:
@@ -123,32 +121,8 @@ class NotebookFiles:
         names.check(field, repository, names.REPOSITORY, form)
         if commit_sha:
             names.check(f"{field}: commit_sha", commit_sha, names.COMMIT_SHA, "a commit's SHA in hexadecimal")
-        endpoint = self.get_endpoint(repository.split("/")[3])
-        at: dict[str, Any] = {"name": repository, "commit_sha": commit_sha or ""}
-
-        def ask(method: str, access: permissions.Access, **request: Any) -> Any:
-            return perform(
-                lambda: getattr(dataform_client(self, endpoint), method)({**at, **request}, timeout=30.0, retry=None),
-                f"{method} of {repository}",
-                log=self.log,
-                codes=TRANSIENT_CODES if retry else (),
-                not_found=InvalidJob,
-                renew=lambda: dataform_client.forget(self, endpoint),
-                renews=retry,
-                credentials=None if endpoint.is_plaintext else self.get_credentials,
-                need=permissions.Need(self, access, f"the repository {repository}"),
-            )
-
-        def read() -> bytes:
-            files = _all_files(ask, repository)
-            notebooks = [name for name in files if name.endswith(".ipynb")]
-            if DIRECT_NAME in notebooks:
-                notebooks = [DIRECT_NAME]
-            if len(notebooks) != 1:
-                raise InvalidJob(f"{field}: {repository!r} is to hold a single notebook; it has {len(notebooks)}")
-            return bytes(ask("read_repository_file", permissions.READ_REPOSITORY, path=notebooks[0]).contents)
-
-        content = within(SOURCE_SECONDS, f"read the notebook of {repository}", read)
+        source = DataformRepository(self._hook, repository, commit_sha or "", retry)
+        content = within(SOURCE_SECONDS, f"read the notebook of {repository}", source.read_notebook)
         if len(content) > max_bytes:
             raise InvalidJob(f"{field}: {repository!r} has {len(content)} bytes; at most {max_bytes} are read")
         return content
@@ -163,7 +137,7 @@ class NotebookFiles:
         what = f"write the notebook that is to run to {uri}"
 
         def write() -> None:
-            blob = storage_client(self).bucket(bucket).blob(path)
+            blob = storage_client(self._hook).bucket(bucket).blob(path)
             blob.upload_from_string(content, content_type="application/x-ipynb+json", **_patient())
 
         try:
@@ -200,7 +174,9 @@ class NotebookFiles:
 
         def look() -> StoredNotebook | None:
             options = _patient() if retry else ONCE
-            blobs = list(storage_client(self).list_blobs(bucket, prefix=prefix, max_results=LISTED_MAX, **options))
+            blobs = list(
+                storage_client(self._hook).list_blobs(bucket, prefix=prefix, max_results=LISTED_MAX, **options)
+            )
             notebooks = [blob for blob in blobs if blob.name.endswith(".ipynb")]
             notebooks.sort(key=lambda blob: blob.name != expected)
             return StoredNotebook.of(notebooks[0]) if notebooks else None
@@ -218,7 +194,7 @@ class NotebookFiles:
         bucket, path = bucket_and_path(uri)
 
         def look() -> StoredNotebook | None:
-            blob = storage_client(self).bucket(bucket).get_blob(path, generation=generation, **ONCE)
+            blob = storage_client(self._hook).bucket(bucket).get_blob(path, generation=generation, **ONCE)
             return blob and StoredNotebook.of(blob)
 
         return self._within(ONCE_SECONDS, f"look for {uri}", look, permissions.GET_OBJECT, bucket)
@@ -268,7 +244,7 @@ class NotebookFiles:
         what, end_time = f"read {uri}", time.monotonic() + timeout
 
         def look() -> tuple[Any, int]:
-            blob = storage_client(self).bucket(bucket).get_blob(path, **_patient())
+            blob = storage_client(self._hook).bucket(bucket).get_blob(path, **_patient())
             return blob, (blob and blob.size) or 0
 
         def read() -> ExecutedNotebook:
@@ -309,7 +285,7 @@ class NotebookFiles:
         :raises NotebookUnreadable: if it has more than `max_bytes`, packed or not, or is no gzip though it says so
         :raises Exception: what the library raises
         """
-        blob = storage_client(self).bucket(bucket).blob(path, generation=generation)
+        blob = storage_client(self._hook).bucket(bucket).blob(path, generation=generation)
         fetched = _Bounded(max_bytes)
         blob.download_to_file(fetched, raw_download=True, **(options or _patient()))
         content = fetched.getvalue()
@@ -344,7 +320,7 @@ class NotebookFiles:
             return told
         code = code_of(error)
         if code == "PERMISSION_DENIED" and is_an_answer(error):
-            return permissions.Need(self, access, f"the bucket {bucket}").refused(message, str(error))
+            return permissions.Need(self._hook, access, f"the bucket {bucket}").refused(message, str(error))
         told = ApiError(message, code)
         if not is_an_answer(error):
             told.public_message = f"Could not {what}; the log says why."
@@ -369,19 +345,3 @@ def _patient() -> dict[str, Any]:
     from google.cloud.storage.retry import DEFAULT_RETRY  # as for the client: not needed to submit and to wait
 
     return {"timeout": ANSWER_SECONDS, "retry": DEFAULT_RETRY.with_timeout(RETRY_SECONDS)}
-
-
-def _all_files(ask: Callable[..., Any], repository: str) -> list[str]:
-    """Return the names of all files of a repository's top folder.
-
-    :raises InvalidJob: if there are more than `DIRECTORY_PAGES_MAX` pages of them
-    """
-    files: list[str] = []
-    token = ""
-    for _ in range(DIRECTORY_PAGES_MAX):
-        page = ask("query_repository_directory_contents", permissions.LIST_REPOSITORY, page_token=token)
-        answer = next(iter(page.pages))  # of this page only: the pager would fetch the others without our retries
-        files += [entry.file for entry in answer.directory_entries if entry.file]
-        if not (token := answer.next_page_token):
-            return files
-    raise InvalidJob(f"dataform_repository_source: {repository!r} has too many files to look for its notebook")

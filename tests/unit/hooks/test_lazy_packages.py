@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from airflow_provider_nbjob.hooks.packages_on_demand import packages_on_demand
+from airflow_provider_nbjob.hooks.lazy_packages import lazy_packages
 from tests.support.patience import patient
 
 OURS = "from airflow_provider_nbjob.hooks.notebook_service import NotebookExecutionJob, NotebookServiceClient"
@@ -90,7 +90,7 @@ def test_another_thread_may_load_the_whole_package_meanwhile(head_start):
     theirs = "from google.cloud.aiplatform_v1 import NotebookServiceClient"
     assert run(f"""
 import json, threading, time
-import airflow_provider_nbjob.hooks.packages_on_demand, google.api_core.gapic_v1
+import airflow_provider_nbjob.hooks.lazy_packages, google.api_core.gapic_v1
 found = []
 def load(way, delay):
     names = {{}}
@@ -127,7 +127,7 @@ def test_the_init_runs_once_and_only_when_it_is_asked_for(package):
     import builtins
     import importlib
 
-    with packages_on_demand(package):
+    with lazy_packages(package):
         part = importlib.import_module(f"{package}.part")
     module = sys.modules[package]
     assert (part.VALUE, module.part, builtins.nbjob_runs) == (1, part, 0)
@@ -147,21 +147,21 @@ def test_the_init_runs_once_and_only_when_it_is_asked_for(package):
 def test_the_names_of_a_package_are_those_its_init_defines(package):
     import importlib
 
-    with packages_on_demand(package):
+    with lazy_packages(package):
         importlib.import_module(f"{package}.part")
     assert {"VALUE", "OWN", "alias", "part"} <= set(dir(sys.modules[package]))
 
 
 def test_an_import_that_fails_leaves_nothing_behind(package):
     before = list(sys.meta_path)
-    with pytest.raises(ModuleNotFoundError), packages_on_demand(package, "no_such_package"):
+    with pytest.raises(ModuleNotFoundError), lazy_packages(package, "no_such_package"):
         __import__("no_such_package.part")
     assert sys.meta_path == before
 
 
 def test_a_package_that_was_loaded_before_stays_as_it_is(package):
     whole = __import__(package)
-    with packages_on_demand(package):
+    with lazy_packages(package):
         assert __import__(f"{package}.part") is whole
     assert type(whole) is ModuleType
     assert package == whole.OWN

@@ -1,53 +1,49 @@
-"""Look until a job has ended, on a worker. What an error means is decided in `outages`."""
+"""Poll a job until it has ended, on a worker. `outages` decides what an error means."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_nbjob.exceptions import InvalidJob, JobLost, JobTimeout
 from airflow_provider_nbjob.job import JobName, state_of
 from airflow_provider_nbjob.job.deadlines import Deadline
 from airflow_provider_nbjob.outages import CONNECTION_SECONDS_MAX, FailedLooks, rule_of
 
-if TYPE_CHECKING:
-    from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-
 T = TypeVar("T")
 
 CONFIRM_SECONDS = 1.0  # between an answer that the job is gone, and the one that confirms it
 
 
-class Look(NamedTuple):
-    """One look: the job, if the API answered, and the seconds until the next look, `None` after the last."""
+class Poll(NamedTuple):
+    """One poll: the job, if the API answered, and the seconds until the next poll, `None` after the last."""
 
     job: Any
     pause: float | None
 
 
-def look_twice(look: Callable[[], T]) -> T:
-    """Look once, and again if the answer is that the job is gone.
+def poll_twice(request: Callable[[], T]) -> T:
+    """Send a request, and once more if the answer is that the job is gone.
 
-    :param look: sends one request
-    :raises JobLost: if the second look says so too
+    :raises JobLost: if the second answer says so too
     """
     try:
-        return look()
+        return request()
     except JobLost:
         time.sleep(CONFIRM_SECONDS)
-    return look()
+    return request()
 
 
-class Looking:
-    """The looks of one wait: outages are waited out, and the connection is read anew now and then; see `outages`.
+class Poller:
+    """Sends the polls of one wait: waits outages out, and reads the connection anew now and then; see `outages`.
 
-    :param log: told when an outage begins and when it ends
-    :param what: is looked at: ``Notebook job projects/...``
+    :param log: of the task, for the begin and the end of an outage
+    :param what: is polled: ``Notebook job projects/...``
     :param reread: reads the connection anew
     :param has_deadline: whether the wait has one
-    :param is_known: whether what is looked at was seen before; if not, INVALID_ARGUMENT tells of the user's own input
+    :param is_known: whether what is polled was seen before; if not, INVALID_ARGUMENT is about the user's own input
     """
 
     def __init__(
@@ -69,16 +65,15 @@ class Looking:
         """Whether the wait ends if the refusals last that were met since the last answer."""
         return self._failed_looks.is_refused
 
-    def attempt(self, look: Callable[[], T]) -> tuple[bool, T | None]:
-        """Look once.
+    def poll(self, request: Callable[[], T]) -> tuple[bool, T | None]:
+        """Send a request once.
 
-        :param look: sends the request
-        :return: whether the API answered, and what `look` returned
-        :raises NotebookExecutionJobError: what ends the wait: `JobLost` or `JobUnwatched`
-        :raises InvalidJob: if what is looked at is not known
+        :return: whether the API answered, and what `request` returned
+        :raises NotebookExecutionJobError: `JobLost` or `JobUnwatched`, which end the wait
+        :raises InvalidJob: if what is polled is not known
         """
         try:
-            found = look()
+            found = request()
         except Exception as error:
             if isinstance(error, InvalidJob) and not self._is_known:
                 raise
@@ -101,35 +96,34 @@ class Looking:
             self._log.warning("The connection could not be read anew, so it is used as it was: %s", error)
 
 
-def looks_at_job(
-    hook: NotebookExecutionJobHook, name: str, *, poll_interval: float, end_time: float | None
-) -> Iterator[Look]:
-    """Look at a job until it ends.
+def poll_until_ended(
+    poller: Poller, get_job: Callable[[], Any], name: JobName, *, log: Any, poll_interval: float, end_time: float | None
+) -> Iterator[Poll]:
+    """Poll a job until it ends.
 
     An outage is waited out until `end_time`, see `outages`; it is logged when it begins and when it ends.
 
-    :param name: the job's resource name
-    :param poll_interval: seconds between looks
-    :param end_time: deadline, in POSIX seconds; without one, looking goes on for as long as the job does
-    :return: looks; the last one, and only that, has no pause and holds the ended job
-    :raises InvalidJob: if the name is malformed
+    :param get_job: reads the job; one attempt
+    :param name: of the job
+    :param log: of the task, for changes of the state
+    :param poll_interval: seconds between polls
+    :param end_time: deadline, in POSIX seconds; without one, polling goes on for as long as the job does
+    :return: polls; the last one, and only that, has no pause and holds the ended job
     :raises JobTimeout: when `end_time` is reached
-    :raises JobLost: if the job was deleted: two looks in a row say so
-    :raises JobUnwatched: if looks are refused for good; the job goes on
+    :raises JobLost: if the job was deleted: two polls in a row say so
+    :raises JobUnwatched: if polls are refused for good; the job goes on
     """
-    job_name = JobName.parse(name)
     state = None
     deadline = Deadline(end_time)
-    looking = Looking(hook.log, f"Notebook job {job_name}", hook.reread_connection, has_deadline=deadline.is_finite)
     while True:
-        has_answer, job = looking.attempt(lambda: hook.get_notebook_execution_job(name=name, retry=False, renew=True))
+        has_answer, job = poller.poll(get_job)
         if has_answer:
             if state != (state := state_of(job)):
-                hook.log.info("Notebook job %s is %s", job_name.job_id, state.description)
+                log.info("Notebook job %s is %s", name.job_id, state.description)
             if state.is_terminal:
-                yield Look(job, None)
+                yield Poll(job, None)
                 return
         remaining = deadline.remaining
         if remaining <= 0:
             raise JobTimeout(f"Notebook job {name} was {state or 'never seen'} at the deadline")
-        yield Look(job, min(poll_interval, CONFIRM_SECONDS if looking.awaits_confirmation else math.inf, remaining))
+        yield Poll(job, min(poll_interval, CONFIRM_SECONDS if poller.awaits_confirmation else math.inf, remaining))

@@ -22,7 +22,7 @@ DEFINED = ("__all__", "__version__")
 
 
 @contextmanager
-def packages_on_demand(*names: str) -> Iterator[None]:
+def lazy_packages(*names: str) -> Iterator[None]:
     """Within this, the packages of these names are imported without their `__init__`, if they were not before.
 
     :param names: full names, a package before those below it

@@ -13,8 +13,8 @@ from google.api_core.retry import retry_unary
 from google.auth.exceptions import RefreshError
 
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, NotebookExecutionJobError, NotebookUnreadable
+from airflow_provider_nbjob.hooks.files import StoredNotebook
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-from airflow_provider_nbjob.hooks.notebook_files import StoredNotebook
 from tests.support.fake_google import EXECUTED, OUTPUT, REPOSITORY, FakeGoogle, ended_job
 from tests.unit.notebook.documents import code, error, notebook, stream
 
@@ -48,37 +48,37 @@ def pauses(monkeypatch) -> list[float]:
 def test_the_live_generation_of_a_source_is_read(google, hook):
     google.storage.put(URI, b"old")
     google.storage.put(URI, CONTENT)
-    assert hook.read_gcs_notebook(URI) == CONTENT
+    assert hook.files.read_gcs_notebook(URI) == CONTENT
 
 
 def test_a_generation_of_a_source_is_read(google, hook):
     old = google.storage.put(URI, b"old")
     google.storage.put(URI, CONTENT)
-    assert hook.read_gcs_notebook(URI, old) == b"old"
+    assert hook.files.read_gcs_notebook(URI, old) == b"old"
 
 
 @pytest.mark.parametrize("path", ["a b/ü?#&=%2F.ipynb", "a//b.ipynb", "日本/x.ipynb", "..//x.ipynb"])
 def test_a_source_may_have_any_name(google, hook, path):
     google.storage.put(f"gs://bucket/{path}", CONTENT)
-    assert hook.read_gcs_notebook(f"gs://bucket/{path}") == CONTENT
+    assert hook.files.read_gcs_notebook(f"gs://bucket/{path}") == CONTENT
 
 
 def test_a_source_that_is_stored_with_gzip_encoding_comes_unpacked(google, hook):
     google.storage.put(URI, gzip.compress(CONTENT), content_encoding="gzip")
-    assert hook.read_gcs_notebook(URI) == CONTENT
+    assert hook.files.read_gcs_notebook(URI) == CONTENT
 
 
 @pytest.mark.parametrize("uri", [URI, "gs://no-such-bucket/n.ipynb"])
 def test_a_source_that_is_missing_is_bad_input(hook, uri):
     with pytest.raises(InvalidJob) as raised:
-        hook.read_gcs_notebook(uri)
+        hook.files.read_gcs_notebook(uri)
     assert raised.value.problems == [f"gcs_notebook_source: there is no object {uri!r} to put parameters into"]
 
 
 def test_a_generation_that_is_missing_is_named(google, hook):
     google.storage.put(URI, CONTENT)
     with pytest.raises(InvalidJob, match=f"there is no object '{URI}', generation 7, to put parameters into"):
-        hook.read_gcs_notebook(URI, 7)
+        hook.files.read_gcs_notebook(URI, 7)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_source_that_cannot_be_read_is_no_bad_input(google, hook, failure, ans
     google.storage.put(URI, CONTENT)
     google.storage.fail("read", failure, answer)
     with pytest.raises(NotebookExecutionJobError) as raised:
-        hook.read_gcs_notebook(URI)
+        hook.files.read_gcs_notebook(URI)
     assert not isinstance(raised.value, InvalidJob)
     assert str(raised.value).startswith(f"Could not read {URI} to put parameters into: ")
     assert answer in str(raised.value)
@@ -103,19 +103,19 @@ def test_a_source_that_cannot_be_read_is_no_bad_input(google, hook, failure, ans
 def test_a_source_that_comes_damaged_is_not_used(google, hook):
     google.storage.put(URI, CONTENT, sent=CONTENT.replace(b"x = 1", b"x = 2"))
     with pytest.raises(NotebookExecutionJobError, match=f"Could not read {URI} to put parameters into: "):
-        hook.read_gcs_notebook(URI)
+        hook.files.read_gcs_notebook(URI)
 
 
 def test_a_source_that_comes_truncated_is_completed(google, hook, pauses):
     google.storage.put(URI, CONTENT, sent=CONTENT[:-10])
-    assert hook.read_gcs_notebook(URI) == CONTENT
+    assert hook.files.read_gcs_notebook(URI) == CONTENT
     assert len(pauses) == 1
 
 
 def test_an_outage_is_waited_for_when_a_source_is_read(google, hook, pauses):
     google.storage.put(URI, CONTENT)
     google.storage.fail("read", 503, times=2)
-    assert hook.read_gcs_notebook(URI) == CONTENT
+    assert hook.files.read_gcs_notebook(URI) == CONTENT
     assert len(pauses) == 2
 
 
@@ -124,31 +124,31 @@ def test_an_outage_is_waited_for_when_a_source_is_read(google, hook, pauses):
 
 def test_the_notebook_of_a_repository_is_read_from_its_head(google, hook):
     google.dataform.commits = {"": {"report.ipynb": CONTENT, "README.md": b"", "folder/": b""}}
-    assert hook.read_dataform_notebook(REPOSITORY) == CONTENT
+    assert hook.files.read_dataform_notebook(REPOSITORY) == CONTENT
 
 
 def test_the_notebook_of_a_commit_is_read(google, hook):
     google.dataform.commits = {"": {"content.ipynb": b"head"}, SHA: {"content.ipynb": CONTENT}}
-    assert hook.read_dataform_notebook(REPOSITORY, SHA) == CONTENT
+    assert hook.files.read_dataform_notebook(REPOSITORY, SHA) == CONTENT
 
 
 def test_the_api_of_the_repositorys_location_is_asked(google, hook, monkeypatch):
     monkeypatch.delenv("NBJOB_EMULATOR_HOST")
     google.dataform.commits = {"": {"content.ipynb": CONTENT}}
-    hook.read_dataform_notebook(REPOSITORY)
+    hook.files.read_dataform_notebook(REPOSITORY)
     assert set(google.dataform.endpoints) == {"us-central1-aiplatform.googleapis.com"}
 
 
 def test_the_apis_own_name_is_preferred_among_several_notebooks(google, hook):
     google.dataform.commits = {"": {"a.ipynb": b"a", "content.ipynb": CONTENT, "z.ipynb": b"z"}}
-    assert hook.read_dataform_notebook(REPOSITORY) == CONTENT
+    assert hook.files.read_dataform_notebook(REPOSITORY) == CONTENT
 
 
 @pytest.mark.parametrize("files", [[], ["README.md"], ["folder.ipynb/"], ["a.ipynb", "b.ipynb"]])
 def test_a_repository_without_one_notebook_is_bad_input(google, hook, files):
     google.dataform.commits = {"": dict.fromkeys(files, b"")}
     with pytest.raises(InvalidJob) as raised:
-        hook.read_dataform_notebook(REPOSITORY)
+        hook.files.read_dataform_notebook(REPOSITORY)
     count = len([name for name in files if name.endswith(".ipynb")])
     assert raised.value.problems == [
         f"dataform_repository_source: {REPOSITORY!r} is to hold a single notebook; it has {count}"
@@ -167,7 +167,7 @@ def test_a_repository_without_one_notebook_is_bad_input(google, hook, files):
 def test_a_repository_that_cannot_be_read(google, hook, failure, expected, message):
     google.dataform.failures = [failure]
     with pytest.raises(expected) as raised:
-        hook.read_dataform_notebook(REPOSITORY)
+        hook.files.read_dataform_notebook(REPOSITORY)
     assert f"query_repository_directory_contents of {REPOSITORY}" in str(raised.value)
     assert message in str(raised.value)
 
@@ -176,7 +176,7 @@ def test_an_outage_of_dataform_is_waited_for(google, hook, monkeypatch):
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _: None))
     google.dataform.commits = {"": {"content.ipynb": CONTENT}}
     google.dataform.failures = [api.ServiceUnavailable("down"), api.DeadlineExceeded("hung")]
-    assert hook.read_dataform_notebook(REPOSITORY) == CONTENT
+    assert hook.files.read_dataform_notebook(REPOSITORY) == CONTENT
     assert google.dataform.forgotten == 1  # a call that hung gets a new connection
 
 
@@ -184,7 +184,7 @@ def test_an_outage_of_dataform_is_waited_for(google, hook, monkeypatch):
 
 
 def test_a_notebook_is_written(google, hook):
-    hook.upload_notebook(CONTENT, URI)
+    hook.files.upload_notebook(CONTENT, URI)
     stored = google.storage.stored(URI)
     assert (stored.content, stored.content_type) == (CONTENT, "application/x-ipynb+json")
 
@@ -200,7 +200,7 @@ def test_a_notebook_that_cannot_be_written(google, hook, uri, failure, answer):
     if failure:
         google.storage.fail("write", failure, answer)
     with pytest.raises(NotebookExecutionJobError) as raised:
-        hook.upload_notebook(CONTENT, uri)
+        hook.files.upload_notebook(CONTENT, uri)
     assert str(raised.value).startswith(f"Could not write the notebook that is to run to {uri}: ")
     assert answer in str(raised.value)
     assert google.storage.uris() == []
@@ -211,7 +211,7 @@ def test_the_size_that_a_request_takes_is_configurable(hook, monkeypatch, config
     monkeypatch.delenv("AIRFLOW__NBJOB__DIRECT_CONTENT_MAX_BYTES", raising=False)
     if configured:
         monkeypatch.setenv("AIRFLOW__NBJOB__DIRECT_CONTENT_MAX_BYTES", configured)
-    assert hook.direct_content_max_bytes == expected
+    assert hook.files.direct_content_max_bytes == expected
 
 
 # --- finding what was run ---
@@ -220,15 +220,15 @@ def test_the_size_that_a_request_takes_is_configurable(hook, monkeypatch, config
 def test_the_executed_notebook_is_found_in_the_jobs_folder(google, hook):
     google.storage.put(f"{OUTPUT}/j10/content.ipynb", b"of another job")
     generation = google.storage.put(EXECUTED, CONTENT)
-    assert hook.find_output_notebook(ended_job()) == EXECUTED
-    assert hook.stat_output_notebook(ended_job()) == StoredNotebook(EXECUTED, generation, len(CONTENT))
+    assert hook.files.find_output_notebook(ended_job()) == EXECUTED
+    assert hook.files.stat_output_notebook(ended_job()) == StoredNotebook(EXECUTED, generation, len(CONTENT))
 
 
 @pytest.mark.parametrize("output", ["gs://bucket", "gs://bucket/", "gs://bucket/a/b", "gs://bucket/a/b/"])
 def test_every_form_of_an_output_folder_is_understood(google, hook, output):
     uri = f"{output.rstrip('/')}/j1/content.ipynb"
     google.storage.put(uri, CONTENT)
-    assert hook.find_output_notebook(ended_job(gcs_output_uri=output)) == uri
+    assert hook.files.find_output_notebook(ended_job(gcs_output_uri=output)) == uri
 
 
 @pytest.mark.parametrize(
@@ -242,32 +242,32 @@ def test_every_form_of_an_output_folder_is_understood(google, hook, output):
 def test_the_notebook_with_the_sources_name_is_preferred(google, hook, source, expected):
     for name in ("a.ipynb", "content.ipynb", "daily.ipynb", "log.txt"):
         google.storage.put(f"{OUTPUT}/j1/{name}", b"")
-    assert hook.find_output_notebook(ended_job(**source)) == f"{OUTPUT}/j1/{expected}"
+    assert hook.files.find_output_notebook(ended_job(**source)) == f"{OUTPUT}/j1/{expected}"
 
 
 def test_a_folder_without_a_notebook_has_none(google, hook):
     google.storage.put(f"{OUTPUT}/j1/log.txt", b"")
     google.storage.put(f"{OUTPUT}/j2/content.ipynb", CONTENT)
-    assert hook.find_output_notebook(ended_job()) is None
+    assert hook.files.find_output_notebook(ended_job()) is None
 
 
 def test_a_bucket_that_is_gone_is_no_folder_without_a_notebook(google, hook):
     google.storage.buckets.clear()
-    for look in (hook.stat_output_notebook, hook.find_output_notebook):
+    for look in (hook.files.stat_output_notebook, hook.files.find_output_notebook):
         with pytest.raises(ApiError, match="The specified bucket does not exist") as raised:
             look(ended_job())
         assert raised.value.code == "NOT_FOUND"
 
 
 def test_a_job_without_an_output_folder_has_no_notebook(google, hook):
-    assert hook.find_output_notebook(ended_job(gcs_output_uri="")) is None
+    assert hook.files.find_output_notebook(ended_job(gcs_output_uri="")) is None
     assert google.storage.requests == []
 
 
 def test_a_bucket_that_cannot_be_listed_is_told(google, hook, capsys):
     google.storage.put(EXECUTED, CONTENT)
     google.storage.fail("list", 403, "no storage.objects.list access")
-    for look in (hook.stat_output_notebook, hook.find_output_notebook):
+    for look in (hook.files.stat_output_notebook, hook.files.find_output_notebook):
         with pytest.raises(ApiError, match=f"Could not look for the executed notebook in {OUTPUT}/j1/: ") as raised:
             look(ended_job())
         assert raised.value.code == "PERMISSION_DENIED"
@@ -293,7 +293,7 @@ def test_a_result_tells_a_job_without_output_from_one_that_has_nowhere_to_write(
 def test_an_outage_is_waited_for_when_an_executed_notebook_is_looked_for(google, hook, pauses):
     google.storage.put(EXECUTED, CONTENT)
     google.storage.fail("list", 503, times=2)
-    assert hook.find_output_notebook(ended_job()) == EXECUTED
+    assert hook.files.find_output_notebook(ended_job()) == EXECUTED
     assert len(pauses) == 2
 
 
@@ -301,25 +301,25 @@ def test_who_does_not_wait_makes_one_attempt_to_find_a_notebook(google, hook):
     google.storage.put(EXECUTED, CONTENT)
     google.storage.fail("list", 503, "down", times=1)
     with pytest.raises(NotebookExecutionJobError, match="down"):
-        hook.stat_output_notebook(ended_job(), retry=False)
+        hook.files.stat_output_notebook(ended_job(), retry=False)
     assert len(google.storage.requests) == 1
 
 
 def test_a_notebook_is_looked_at(google, hook):
     old = google.storage.put(URI, b"old")
     new = google.storage.put(URI, CONTENT)
-    assert hook.stat_notebook(URI) == StoredNotebook(URI, new, len(CONTENT))
-    assert hook.stat_notebook(URI, old) == StoredNotebook(URI, old, 3)
+    assert hook.files.stat_notebook(URI) == StoredNotebook(URI, new, len(CONTENT))
+    assert hook.files.stat_notebook(URI, old) == StoredNotebook(URI, old, 3)
 
 
 @pytest.mark.parametrize("uri", [URI, "gs://no-such-bucket/n.ipynb"])
 def test_a_notebook_that_is_missing_is_none(hook, uri):
-    assert hook.stat_notebook(uri) is None
+    assert hook.files.stat_notebook(uri) is None
 
 
 def test_an_empty_object_has_a_size(google, hook):
     generation = google.storage.put(URI, b"")
-    assert hook.stat_notebook(URI) == (URI, generation, 0)
+    assert hook.files.stat_notebook(URI) == (URI, generation, 0)
 
 
 @pytest.mark.parametrize("status", [403, 503])
@@ -327,7 +327,7 @@ def test_a_notebook_that_cannot_be_looked_at_is_asked_for_once(google, hook, sta
     google.storage.put(URI, CONTENT)
     google.storage.fail("get", status, "try later")
     with pytest.raises(NotebookExecutionJobError, match=rf"Could not look for {URI}: .*try later"):
-        hook.stat_notebook(URI)
+        hook.files.stat_notebook(URI)
     assert len(google.storage.requests) == 1
 
 
@@ -336,32 +336,32 @@ def test_a_notebook_that_cannot_be_looked_at_is_asked_for_once(google, hook, sta
 
 def test_the_generation_that_was_looked_at_is_read(google, hook):
     google.storage.put(URI, b"looked at")
-    stored = hook.stat_notebook(URI)
+    stored = hook.files.stat_notebook(URI)
     google.storage.put(URI, b"newer")
-    assert hook.read_stored_notebook(stored) == b"looked at"
-    assert hook.read_stored_notebook(stored._replace(generation=0)) == b"newer"  # of none in particular
+    assert hook.files.read_stored_notebook(stored) == b"looked at"
+    assert hook.files.read_stored_notebook(stored._replace(generation=0)) == b"newer"  # of none in particular
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])
 def test_a_stored_notebook_that_cannot_be_read_is_asked_for_once(google, hook, status):
     google.storage.put(URI, CONTENT)
-    stored = hook.stat_notebook(URI)
+    stored = hook.files.stat_notebook(URI)
     google.storage.fail("read", status)
     with pytest.raises(NotebookExecutionJobError, match=f"Could not read {URI}: "):
-        hook.read_stored_notebook(stored)
+        hook.files.read_stored_notebook(stored)
     assert [request for request in google.storage.requests if request.startswith("read")] == [f"read {URI}"]
 
 
 def test_an_executed_notebook_is_read_whole(google, hook):
     google.storage.put(EXECUTED, CONTENT)
-    assert hook.read_output_notebook(EXECUTED) == CONTENT
+    assert hook.files.read_output_notebook(EXECUTED) == CONTENT
 
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_an_executed_notebook_that_cannot_be_read_whole(google, hook, status):
     google.storage.fail("read", status, "not for you")
     with pytest.raises(NotebookExecutionJobError, match=f"Could not read {EXECUTED}: .*not for you"):
-        hook.read_output_notebook(EXECUTED)
+        hook.files.read_output_notebook(EXECUTED)
 
 
 FAILED = notebook(code("1/0", stream("before\n"), error("ZeroDivisionError", "division by zero")))
@@ -372,18 +372,18 @@ FAILED = notebook(code("1/0", stream("before\n"), error("ZeroDivisionError", "di
 def test_an_executed_notebook_tells_its_failing_cell(google, hook, encoding, keep_outputs):
     content = gzip.compress(FAILED) if encoding else FAILED
     google.storage.put(EXECUTED, content, content_encoding=encoding)
-    cell = hook.read_executed_notebook(EXECUTED, keep_outputs=keep_outputs).failing_cell
+    cell = hook.files.read_executed_notebook(EXECUTED, keep_outputs=keep_outputs).failing_cell
     assert (cell.number, cell.error.ename) == (1, "ZeroDivisionError")
     assert cell.outputs == ("before\n" if keep_outputs else "")
 
 
 @pytest.mark.parametrize("encoding", [None, "gzip"])
 def test_an_executed_notebook_larger_than_a_chunk_is_read_in_parts(google, hook, monkeypatch, encoding):
-    monkeypatch.setattr("airflow_provider_nbjob.hooks.notebook_files.CHUNK", 1000)
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.files.CHUNK", 1000)
     noise = random.Random(0).randbytes(1_300_000).hex()  # as large when it is packed
     content = notebook(code(noise), code("2", error("ValueError")))
     google.storage.put(EXECUTED, gzip.compress(content) if encoding else content, content_encoding=encoding)
-    assert hook.read_executed_notebook(EXECUTED).failing_cell.number == 2
+    assert hook.files.read_executed_notebook(EXECUTED).failing_cell.number == 2
     assert google.storage.requests.count(f"read {EXECUTED}") > 2
 
 
@@ -403,7 +403,7 @@ def test_an_executed_notebook_larger_than_a_chunk_is_read_in_parts(google, hook,
 def test_what_is_no_executed_notebook_is_named(google, hook, content, why):
     google.storage.put(EXECUTED, content)
     with pytest.raises(NotebookUnreadable) as raised:
-        hook.read_executed_notebook(EXECUTED)
+        hook.files.read_executed_notebook(EXECUTED)
     assert str(raised.value).startswith(f"The executed notebook {EXECUTED} cannot be read: ")
     assert why in str(raised.value)
 
@@ -411,22 +411,22 @@ def test_what_is_no_executed_notebook_is_named(google, hook, content, why):
 def test_an_executed_notebook_that_is_too_large_is_not_fetched(google, hook):
     google.storage.put(EXECUTED, FAILED)
     with pytest.raises(NotebookUnreadable, match=f"it has {len(FAILED)} bytes; at most 10 are read"):
-        hook.read_executed_notebook(EXECUTED, max_bytes=10)
+        hook.files.read_executed_notebook(EXECUTED, max_bytes=10)
     assert google.storage.requests == [f"get {EXECUTED}"]
-    assert hook.read_executed_notebook(EXECUTED, max_bytes=len(FAILED)).failing_cell
+    assert hook.files.read_executed_notebook(EXECUTED, max_bytes=len(FAILED)).failing_cell
 
 
 def test_a_small_object_that_unpacks_to_too_much_is_refused(google, hook):
     bomb = gzip.compress(b'{"cells": ["' + b"x" * 1_000_000 + b'"]}')
     google.storage.put(EXECUTED, bomb, content_encoding="gzip")
     with pytest.raises(NotebookUnreadable, match="it has more than 100000 bytes"):
-        hook.read_executed_notebook(EXECUTED, max_bytes=100_000)
+        hook.files.read_executed_notebook(EXECUTED, max_bytes=100_000)
 
 
 @pytest.mark.parametrize("uri", [EXECUTED, "gs://no-such-bucket/n.ipynb"])
 def test_an_executed_notebook_that_is_gone_says_so(hook, uri):
     with pytest.raises(NotebookUnreadable, match="it is gone"):
-        hook.read_executed_notebook(uri)
+        hook.files.read_executed_notebook(uri)
 
 
 @pytest.mark.parametrize("operation", ["get", "read"])
@@ -436,5 +436,5 @@ def test_an_executed_notebook_that_is_not_ours_to_read(google, hook, operation):
     with pytest.raises(
         NotebookExecutionJobError, match=f"Could not read {EXECUTED}: .*no storage.objects.get"
     ) as raised:
-        hook.read_executed_notebook(EXECUTED)
+        hook.files.read_executed_notebook(EXECUTED)
     assert not isinstance(raised.value, NotebookUnreadable)

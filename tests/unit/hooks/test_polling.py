@@ -20,9 +20,10 @@ from google.api_core.exceptions import (
 
 from airflow_provider_nbjob import outages
 from airflow_provider_nbjob.exceptions import ApiError, JobLost, JobTimeout, JobUnwatched
-from airflow_provider_nbjob.hooks import looking
+from airflow_provider_nbjob.hooks import polling
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.hooks.per_process import PerProcess
+from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from tests.support.fake_google import PARENT
 from tests.support.fake_service import JOB, FakeWait
@@ -33,7 +34,7 @@ CODES = [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, gr
 
 @pytest.fixture
 def service(monkeypatch):
-    monkeypatch.setattr(looking, "CONFIRM_SECONDS", 0.01)
+    monkeypatch.setattr(polling, "CONFIRM_SECONDS", 0.01)
     return FakeWait(monkeypatch).service
 
 
@@ -104,7 +105,7 @@ def test_the_connection_is_read_anew_after_a_refusal(service, monkeypatch, error
 
 
 def test_a_connection_that_cannot_be_read_anew_stays_as_it_was(service, monkeypatch, capsys):
-    monkeypatch.setattr(looking, "CONNECTION_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(polling, "CONNECTION_SECONDS_MAX", 0.0)
     service.put("RUNNING", "RUNNING", "SUCCEEDED")
     hook = NotebookExecutionJobHook()
     monkeypatch.setattr(hook, "get_connection", lambda _: 1 / 0)
@@ -116,14 +117,22 @@ def test_a_connection_that_cannot_be_read_anew_stays_as_it_was(service, monkeypa
 def test_a_step_of_the_clock_neither_ends_the_wait_nor_makes_it_last(service, monkeypatch, step):
     service.put("RUNNING")
     now, end_time = time.time, time.time() + 300
-    looks = looking.looks_at_job(NotebookExecutionJobHook(), JOB, poll_interval=0.0, end_time=end_time)
-    next(looks)
+    hook = NotebookExecutionJobHook()
+    polls = polling.poll_until_ended(
+        polling.Poller(hook.log, "the job", hook.reread_connection),
+        lambda: hook.get_notebook_execution_job(name=JOB, retry=False),
+        JobName.parse(JOB),
+        log=hook.log,
+        poll_interval=0.0,
+        end_time=end_time,
+    )
+    next(polls)
     monkeypatch.setattr(time, "time", lambda: now() + step)
-    assert [look.pause for look in itertools.islice(looks, 3)] == [0.0] * 3
+    assert [poll.pause for poll in itertools.islice(polls, 3)] == [0.0] * 3
     monotonic = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 301)
     with pytest.raises(JobTimeout):
-        next(looks)
+        next(polls)
 
 
 # --- a single look ---
@@ -138,10 +147,10 @@ def test_that_a_job_is_gone_is_confirmed_by_a_second_look(service):
             raise answer
         return answer
 
-    assert looking.look_twice(look) == "a job"
+    assert polling.poll_twice(look) == "a job"
     answers = iter([error, error])
     with pytest.raises(type(error)):
-        looking.look_twice(look)
+        polling.poll_twice(look)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +162,7 @@ def test_any_other_answer_is_not_asked_for_twice(service, error):
 
     errors = iter([error])
     with pytest.raises(type(error)):
-        looking.look_twice(look)
+        polling.poll_twice(look)
 
 
 # --- the operator, after a wait that ended without the job ---

@@ -1,0 +1,78 @@
+"""The event by which a trigger ends a task's wait, and which the worker reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_nbjob.exceptions import JobUnwatched, NotebookExecutionJobError
+from airflow_provider_nbjob.job import JobState
+from airflow_provider_nbjob.job.record import JobSteps
+from airflow_provider_nbjob.masking import redact
+
+FINISHED, TIMEOUT, LOST, ERROR = "finished", "timeout", "lost", "error"
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """The end of a wait.
+
+    :param name: the job's resource name; that of the schedule if the trigger found no job
+    :param outcome: `FINISHED`, `TIMEOUT` (at the deadline), `LOST` (the job was deleted), or `ERROR` (nothing says that
+        the job has ended)
+    :param job_state: the state in which the job has ended; None if it was not seen to end
+    :param message: the error, without the secrets that Airflow masks; empty if the job has ended
+    :param states: the states that the job was seen in; see `JobSteps.to_xcom`
+    """
+
+    name: str
+    outcome: str = FINISHED
+    job_state: JobState | None = None
+    message: str = ""
+    states: list[list[str]] = field(default_factory=list)
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the event as JSON values."""
+        return {
+            "name": self.name,
+            "job_state": self.job_state and str(self.job_state),
+            "outcome": self.outcome,
+            "message": self.message,
+            "states": self.states,
+        }
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any] | None) -> JobEvent:
+        """Read an event, which may be of another version of this provider.
+
+        :raises NotebookExecutionJobError: if it names nothing that was waited for
+        """
+        if not isinstance(payload, Mapping) or not isinstance(payload.get("name"), str) or not payload["name"]:
+            raise cls.unusable(payload)
+        state, states = payload.get("job_state"), payload.get("states")
+        return cls(
+            name=payload["name"],
+            outcome=str(payload.get("outcome")),
+            job_state=JobState(state) if isinstance(state, str) else None,
+            message=str(redact(payload.get("message"))),
+            states=states if isinstance(states, list) else [],
+        )
+
+    @staticmethod
+    def unusable(payload: Any) -> NotebookExecutionJobError:
+        """Return the error for an event that does not tell which job was waited for."""
+        return NotebookExecutionJobError(f"The trigger returned no usable event: {payload!r}")
+
+    @property
+    def steps(self) -> JobSteps:
+        """The states that the job was seen in."""
+        return JobSteps.from_xcom(self.states)
+
+    def check_watched(self) -> None:
+        """Refuse an event which does not say that the job has ended, is gone, or went on at the deadline.
+
+        :raises JobUnwatched: if so
+        """
+        if self.outcome not in (FINISHED, TIMEOUT, LOST):
+            raise JobUnwatched(f"Waiting for notebook job {self.name} failed: {self.message}", "UNKNOWN")

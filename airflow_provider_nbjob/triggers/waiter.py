@@ -1,0 +1,88 @@
+"""A trigger that waits for a job at a watch, and the log of its task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_nbjob.job import JobState
+from airflow_provider_nbjob.job.record import JobSteps
+from airflow_provider_nbjob.outages import ANSWERS_AGAIN, FAILED, Streak
+from airflow_provider_nbjob.triggers.supervision import PASSING
+
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.triggers.job_watch import JobWatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Waiter:
+    """One trigger that waits for a job.
+
+    :param watch: that it waits at; another one, once two watches turned out to be of the same project
+    :param streak: of the errors since a look at its job was answered
+    :param failures: number of failed looks since its task's log was told that looking fails; 0: it was not
+    :param is_refused: whether the last look at this job alone failed
+    :param state: that its task's log was told last
+    """
+
+    watch: JobWatch
+    job_id: str
+    interval: float
+    log: Any
+    steps: JobSteps
+    ended: asyncio.Future[JobState]
+    streak: Streak
+    failures: int = 0
+    since: float = 0.0
+    is_refused: bool = False
+    state: JobState | None = None
+    # The trigger's own: a line that is logged in it goes to the log of its task.
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+
+    def fail(self, error: BaseException, *, is_refused: bool) -> None:
+        """Take a look that failed; tell the task's log of the first one.
+
+        :param is_refused: whether the look was at this job alone
+        """
+        if self.ended.done():
+            return
+        self.is_refused = self.is_refused or is_refused
+        self.failures += 1
+        if final := self.streak.failed(f"Notebook job {self.watch.name_of(self.job_id)}", error):
+            self.ended.set_exception(final)
+        elif self.failures == 1:
+            self.since = time.monotonic()
+            self._say("warning", FAILED, error)
+
+    def recover(self) -> None:
+        """Take the end of the failures, and tell the task's log."""
+        failures, self.failures, self.is_refused = self.failures, 0, False
+        self.streak.answered()
+        if failures and not self.ended.done():
+            self._say("info", ANSWERS_AGAIN, failures, time.monotonic() - self.since)
+
+    def tell(self, state: JobState, since: float) -> None:
+        """Take the state of the job; the task's log is told if it is another one."""
+        if self.ended.done():
+            return
+        if state.is_terminal:
+            self.ended.set_result(state)
+        self.steps.add(state, since)
+        if state != self.state:
+            self.state = state
+            self._say("info", "Notebook job %s is %s", self.job_id, state.description)
+
+    def _say(self, level: str, text: str, *values: Any) -> None:
+        """Log a line in the task's log. A log that fails is no error of the watch, nor of others that wait."""
+        try:
+            self.context.run(getattr(self.log, level), text, *values)
+        except PASSING:
+            raise
+        except BaseException as error:
+            log.warning("The log of a task that waits for job %s failed: %r", self.job_id, error)
