@@ -7,7 +7,7 @@ class override `partial` (`BaseOperatorMeta` says so); it returns an `OperatorPa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
@@ -39,21 +39,20 @@ class CheckedPartial(OperatorPartial):
 
     def expand(self, **mapped_kwargs: Any) -> Any:
         """Check all that is known, then map; see Airflow."""
-        self._expand_called = True  # type: ignore[misc]  # else it warns, after an error, that it was never mapped
+        self._expand_called = True  # else it warns, after an error, that it was never mapped
         self._task.check_expanded(self._given, mapped_kwargs)
         return super().expand(**mapped_kwargs)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
         """Check all that is known, then map; see Airflow."""
-        self._expand_called = True  # type: ignore[misc]
+        self._expand_called = True
         if isinstance(kwargs, Sequence):
             self._task.check_expanded_kwargs(self._given, [item for item in kwargs if isinstance(item, Mapping)])
         return super().expand_kwargs(kwargs, strict=strict)
 
     @property
     def _task(self) -> type[CheckedTask]:
-        task: type[CheckedTask] = self.operator_class
-        return task
+        return cast("type[CheckedTask]", self.operator_class)
 
     @property
     def _given(self) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class ConnectedHook(GoogleBaseHook):
         """
         return resolve_endpoint(location, self.api_endpoint or self._get_field("api_endpoint"))
 
-    def get_conn(self, location: str) -> NotebookServiceClient:
+    def get_conn(self, location: str) -> NotebookServiceClient:  # type: ignore[override]  # each location has its own
         """Return the API client for `location`: one per credentials and endpoint in this process.
 
         :raises InvalidJob: as `get_endpoint` does

@@ -28,7 +28,7 @@ class _Details(NamedTuple):
     compression: Any
 
 
-class _SendToken(grpc.UnaryUnaryClientInterceptor):
+class _SendToken(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpc has no types
     """Send a token with each call; that of the environment is read anew, as channels outlive a change of it."""
 
     def __init__(self, token: str = "") -> None:

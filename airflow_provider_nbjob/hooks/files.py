@@ -74,7 +74,7 @@ class NotebookFiles:
     @property
     def direct_content_max_bytes(self) -> int:
         """Size up to which a notebook is sent in the request: ``[nbjob] direct_content_max_bytes``, or 4,000,000."""
-        return conf.getint("nbjob", "direct_content_max_bytes", fallback=DIRECT_CONTENT_MAX)
+        return int(conf.getint("nbjob", "direct_content_max_bytes", fallback=DIRECT_CONTENT_MAX))
 
     # --- what is to be run ---
 

@@ -34,7 +34,7 @@ class _Kept(Generic[T]):
         handler may stop a job in the midst of that, in the same thread
     """
 
-    lock: threading.RLock = field(default_factory=threading.RLock)  # type: ignore[valid-type]
+    lock: threading.RLock = field(default_factory=threading.RLock)
     made_of: Any = None
     client: T | None = None
 

@@ -86,7 +86,7 @@ class Need:
         )
         if self.runs_as and access is CREATE_JOB:
             sentence += f" It needs {ACT_AS.permission}, which {ACT_AS.role} has, on {self.runs_as} too."
-        return redact(sentence)
+        return str(redact(sentence))
 
 
 def impersonated(hook: Any) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class TaskOutput(PlainXComArg):
         """
         if self.key != RESULTS:
             super().__getitem__(item)  # refuses what is no key
-            return attrs.evolve(self, key=item)  # type: ignore[call-arg]  # mypy reads XComArg.__new__
+            return attrs.evolve(self, key=item)
         if not isinstance(item, str | int) or isinstance(item, bool):
             raise ValueError(f"{self!r} is looked up by names and indices, not by {type(item).__name__}")
         for name in ("collect_results", "do_xcom_push", "wait_for_completion"):
@@ -84,7 +84,7 @@ class TaskOutput(PlainXComArg):
     @property
     def _is_pushed(self) -> bool:
         """Whether Airflow has it under a key of its own."""
-        return not self.path and (bool(self.operator.multiple_outputs) or self.key not in _PARTS)
+        return not self.path and (bool(getattr(self.operator, "multiple_outputs", False)) or self.key not in _PARTS)
 
     def _picked(self, returned: Any) -> Any:
         if returned is None:

@@ -32,19 +32,19 @@ class _PushedLink(BaseOperatorLink):
 class NotebookExecutionLink(_PushedLink):
     """The executions of the project in the Google Cloud console."""
 
-    name = "Notebook executions"  # type: ignore[assignment]  # Airflow declares a property; all providers do this
+    name = "Notebook executions"
 
 
 class NotebookOutputLink(_PushedLink):
     """The job's output folder in Cloud Storage."""
 
-    name = "Notebook output"  # type: ignore[assignment]
+    name = "Notebook output"
 
 
 class NotebookLogsLink(_PushedLink):
     """The job's logs in Cloud Logging."""
 
-    name = "Notebook logs"  # type: ignore[assignment]
+    name = "Notebook logs"
 
 
 LINKS = (NotebookExecutionLink(), NotebookOutputLink(), NotebookLogsLink())

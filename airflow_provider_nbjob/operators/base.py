@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -56,7 +56,7 @@ class JobOperator(CheckedTask, BaseOperator):
             self.check_rendered()
             return self.perform(context)
 
-    def resume_execution(self, next_method: str, next_kwargs: Mapping[str, Any] | None, context: Context) -> Any:
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a trigger's event; see Airflow."""
         with bad_input_is_not_retried():
             return super().resume_execution(next_method, next_kwargs, context)

@@ -67,7 +67,7 @@ def check_mapped_id(arguments: Mapping[str, Any]) -> None:
 
 def check_unrendered(task: CreateNotebookExecutionJobOperator, tries: Tries) -> None:
     """Refuse, on the worker, a job id that all instances of a mapped task share; see `check_mapped_id`."""
-    if tries.own_id is not None and tries.map_index != -1 and task.has_dag():
+    if tries.own_id is not None and tries.map_index != -1 and task.has_dag():  # type: ignore[no-untyped-call]
         unrendered = task.dag.get_task(task.task_id)
         check_mapped_id(getattr(unrendered, "partial_kwargs", None) or vars(unrendered))
 
@@ -130,5 +130,5 @@ def _direct_notebook_source(task: CreateNotebookExecutionJobOperator, given: Any
     if not isinstance(source, str):
         content: bytes | Path | None = source
         return content
-    folder = Path(task.dag.fileloc).parent if task.has_dag() else Path()
+    folder = Path(task.dag.fileloc).parent if task.has_dag() else Path()  # type: ignore[no-untyped-call]
     return folder / source

@@ -315,7 +315,7 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
     def _window(self, context: Context) -> ScheduleWindow:
         return window_of(
             context["dag_run"],
-            self.dag if self.has_dag() else None,
+            self.dag if self.has_dag() else None,  # type: ignore[no-untyped-call]
             created_after=self.created_after,
             created_before=self.created_before,
         )

@@ -113,7 +113,8 @@ class ApiCalls:
             error = ApiError(f"A call of the API did not return within {HUNG_SECONDS:.0f} s", "DEADLINE_EXCEEDED")
             log.error("%s; its thread is left behind, one of %s", error, len(self._threads))
             raise error
-        return call.result()
+        result: T = call.result()
+        return result
 
     @staticmethod
     def _give_up(call: asyncio.Future[Any]) -> None:

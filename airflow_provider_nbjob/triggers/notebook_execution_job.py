@@ -80,7 +80,7 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
         end_time: float | None = None,
         cancel_on_kill: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.name = name
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
