@@ -1,4 +1,4 @@
-"""The way to the API: an Airflow connection, the accounts to impersonate, an endpoint; and the hook made of them.
+"""Connect to the API: an Airflow connection, the accounts to impersonate, an endpoint, and the hook made of them.
 
 Making the hook loads Google's clients, which a DAG that is only parsed must not pay for.
 """
@@ -29,7 +29,7 @@ class ConnectionArguments(TypedDict):
 
 @dataclass(frozen=True)
 class Connection:
-    """A way to the API; those who agree in it may share requests and clients.
+    """A connection to the API. Tasks with equal connections may share requests and clients.
 
     :param gcp_conn_id: an Airflow connection of type `google_cloud_platform`
     :param accounts: to impersonate, the last one the one that requests are sent as
@@ -60,7 +60,7 @@ class HasConnection:
 
     @property
     def connection(self) -> Connection:
-        """The way to the API; its parts may be templates, so it is made anew each time."""
+        """The connection to the API. It is made at each call, as its parts may be templates."""
         return Connection(self.gcp_conn_id, accounts_of(self.impersonation_chain), self.api_endpoint)
 
     @cached_property

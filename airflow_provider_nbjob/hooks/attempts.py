@@ -1,4 +1,4 @@
-"""One attempt at a request: its time limit, and whether it got an answer."""
+"""Send one attempt of a request, with its time limit, and count the attempts without an answer."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from airflow_provider_nbjob.exceptions import ApiError
 
 T = TypeVar("T")
 
-CALLS_MAX = 64  # of a process at once, those that were given up among them
+CALLS_MAX = 64  # at once in a process, including those that were given up
 
 _calls = threading.BoundedSemaphore(CALLS_MAX)
 
 
 def within(seconds: float, what: str, call: Callable[[], T]) -> T:
-    """Return what a call returns, or raise what it raises, within a time.
+    """Return the result of a call, or raise its error, within a time.
 
     A timeout of `requests` bounds the wait for the next bytes only: neither an answer that comes byte by byte nor the
     look-up of a host's name. So the call is made in a thread, which is left to itself when the time is over.
@@ -36,7 +36,7 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             outcome.set_result(context.run(call))
-        except BaseException as error:  # whatever it is, it is raised where it is waited for
+        except BaseException as error:  # of any kind: it is raised in the thread that waits for it
             outcome.set_exception(error)
         finally:
             calls.release()

@@ -1,4 +1,4 @@
-"""API clients: where they connect to, and how they are made.
+"""Make API clients, and choose the endpoints that they connect to.
 
 Credentials go to the hosts that the administrator allows, and to no other. `resolve_endpoint` is the one place that
 makes a host of what a DAG, a connection or a record says; a test holds that no other module of the package does.
@@ -41,7 +41,7 @@ _GRPC_SCHEMES = frozenset({"dns", "unix", "unix-abstract", "ipv4", "ipv6", "vsoc
 
 
 class Endpoint(NamedTuple):
-    """Where the API is: ``host`` or ``host:port``, and whether it is spoken to in plaintext, without credentials."""
+    """An endpoint of the API: ``host`` or ``host:port``, and whether it is plaintext, without credentials."""
 
     address: str
     is_plaintext: bool
@@ -167,7 +167,7 @@ def storage_client(hook: GoogleBaseHook) -> storage.Client:
 @PerProcess
 def dataform_client(hook: GoogleBaseHook, endpoint: Endpoint) -> Any:
     """Return the client of Dataform; a plaintext endpoint serves it beside the notebooks' API, as the emulator does."""
-    from google.cloud.dataform_v1 import DataformClient  # needed where a notebook of a repository gets parameters
+    from google.cloud.dataform_v1 import DataformClient  # needed only if a notebook of a repository gets parameters
     from google.cloud.dataform_v1.services.dataform.transports import DataformGrpcTransport
 
     if endpoint.is_plaintext:

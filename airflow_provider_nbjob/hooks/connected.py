@@ -1,4 +1,4 @@
-"""The way to an API of Google's: an Airflow connection, its credentials, an endpoint, and one request."""
+"""Connect to an API of Google's: read the Airflow connection and its credentials, find the endpoint, send a request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ConnectedHook(GoogleBaseHook):
     def get_connection(cls, conn_id: str) -> Any:
         """Return an Airflow connection.
 
-        :raises ConnectionUnavailable: if Airflow does not return it, for whatever reason
+        :raises ConnectionUnavailable: if Airflow does not return it, for any reason
         """
         try:
             return super().get_connection(conn_id)
@@ -54,7 +54,7 @@ class ConnectedHook(GoogleBaseHook):
             raise connection_error(error, conn_id) from error
 
     def get_endpoint(self, location: str) -> Endpoint:
-        """Return where requests for `location` go.
+        """Return the endpoint of requests for `location`.
 
         :raises InvalidJob: if the location is malformed, or the endpoint is not allowed
         """
@@ -72,11 +72,11 @@ class ConnectedHook(GoogleBaseHook):
         except NotebookExecutionJobError:
             raise
         except Exception as error:  # of google.auth, or of the client library's own checks
-            told = f"The client of {endpoint.address} could not be made"
-            raise credentials_error(error, "client", told=told) from error
+            beginning = f"The client of {endpoint.address} could not be made"
+            raise credentials_error(error, "client", beginning=beginning) from error
 
     def reread_connection(self) -> None:
-        """Read the connection anew: its key or its endpoint may have changed. If that fails, it stays as it was.
+        """Read the connection again: its key or its endpoint may have changed. If that fails, it stays as it was.
 
         :raises ConnectionUnavailable: if Airflow does not return it
         :raises CredentialsUnavailable: if it cannot be used
@@ -84,14 +84,14 @@ class ConnectedHook(GoogleBaseHook):
         connection = self.get_connection(self.gcp_conn_id)
         try:
             extra = connection.extra_dejson
-        except Exception as error:  # whatever JSON nested too deep, or the supervisor that masks it, raises
+        except Exception as error:  # of JSON that is nested too deep, or of the supervisor that masks it
             raise credentials_error(error, f"connection {self.gcp_conn_id!r}") from error
         _check_extra(extra, self.gcp_conn_id)
         self.extras = extra
         self._cached_credentials = None
 
     def forget_client(self, location: str) -> None:
-        """Have the next request for `location` make a new client, with new credentials: the present one may hang."""
+        """Drop the client for `location`, which may hang. The next request makes a new one, with new credentials."""
         notebook_service_client.forget(self, self.get_endpoint(location))
 
     def get_project_id(self, project_id: str | None, location: str) -> str:
@@ -151,7 +151,7 @@ class ConnectedHook(GoogleBaseHook):
         not_found: type[NotebookExecutionJobError] | None = None,
         runs_as: str = "",
     ) -> T:
-        """Perform one request, again after errors of `codes`; see `perform`.
+        """Send one request, and retry it after errors of `codes`; see `perform`.
 
         :param call: one attempt, with the client to make it with
         :param access: that the request needs

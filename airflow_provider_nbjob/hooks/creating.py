@@ -1,4 +1,4 @@
-"""The create of a job: sent again until it is answered, and performed once."""
+"""Create a job: send the request until it is answered, and have it performed once."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"
 
 
 class _Details(NamedTuple):
-    """What `grpc.ClientCallDetails` describes."""
+    """The details of a call, as `grpc.ClientCallDetails` describes them."""
 
     method: str
     timeout: float | None
@@ -69,7 +69,7 @@ def emulator_channel(address: str, token: str) -> grpc.Channel:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether ``host:port`` leads to this machine, whatever a name server says."""
+    """Return whether ``host:port`` leads to this machine; no name server is asked."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
         return False

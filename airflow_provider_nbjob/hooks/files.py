@@ -1,4 +1,4 @@
-"""The notebooks of jobs: where they are read before a job is submitted, and after it has ended."""
+"""Read the notebooks of jobs, before a job is submitted and after it has ended; and upload them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class StoredNotebook(NamedTuple):
 
     @classmethod
     def of(cls, blob: Any) -> StoredNotebook:
-        """Return what the library says of an object."""
+        """Return the object that the library describes."""
         return cls(f"gs://{blob.bucket.name}/{blob.name}", int(blob.generation or 0), int(blob.size or 0))
 
 
@@ -76,7 +76,7 @@ class NotebookFiles:
         """Size up to which a notebook is sent in the request: ``[nbjob] direct_content_max_bytes``, or 4,000,000."""
         return int(conf.getint("nbjob", "direct_content_max_bytes", fallback=DIRECT_CONTENT_MAX))
 
-    # --- what is to be run ---
+    # --- before the run ---
 
     def read_gcs_notebook(self, uri: str, generation: int | None = None) -> bytes:
         """Return the content of a notebook in Cloud Storage, of at most `SOURCE_MAX_BYTES` after unpacking.
@@ -145,7 +145,7 @@ class NotebookFiles:
         except Exception as error:
             raise self._failed(what, error, permissions.CREATE_OBJECT, bucket) from error
 
-    # --- what was run ---
+    # --- after the run ---
 
     def find_output_notebook(self, job: NotebookExecutionJob) -> str | None:
         """Return the ``gs://`` URI of the executed notebook, or None if the job wrote none.
@@ -229,7 +229,7 @@ class NotebookFiles:
         max_bytes: int = OUTPUT_MAX_BYTES,
         timeout: float = OUTPUT_SECONDS,
     ) -> ExecutedNotebook:
-        """Return what can be told of an executed notebook: its cells, what they raised, and what they handed out.
+        """Return the cells of an executed notebook, the errors that they raised, and the results that they handed out.
 
         It is read once, as a stream: its images are never in memory.
 
@@ -283,7 +283,7 @@ class NotebookFiles:
         It is fetched as it is stored, and unpacked here: the library would unpack it without a bound.
 
         :raises NotebookUnreadable: if it has more than `max_bytes`, packed or not, or is no gzip though it says so
-        :raises Exception: what the library raises
+        :raises Exception: of the library
         """
         blob = storage_client(self._hook).bucket(bucket).blob(path, generation=generation)
         fetched = _Bounded(max_bytes)
@@ -292,10 +292,10 @@ class NotebookFiles:
         return unpacked(content, max_bytes) if blob.content_encoding == "gzip" else content
 
     def _within(self, seconds: float, what: str, call: Callable[[], T], access: permissions.Access, bucket: str) -> T:
-        """Return what requests to Cloud Storage return, within a time; see `within`.
+        """Return the result of requests to Cloud Storage, within a time; see `within`.
 
         :raises NotebookUnreadable: as the call does, and `InvalidJob`
-        :raises ApiError: for whatever else it raises
+        :raises ApiError: for any other error of the call
         """
         try:
             return within(seconds, what, call)
@@ -305,26 +305,26 @@ class NotebookFiles:
             raise self._failed(what, error, access, bucket) from error
 
     def _failed(self, what: str, error: Exception, access: permissions.Access, bucket: str) -> ApiError:
-        """Return the error for something that could not be done in Cloud Storage.
+        """Translate an error of Cloud Storage's client.
 
-        What is neither Google's answer nor ours may tell of this machine, and is not for everybody who sees the task.
+        A text that is neither Google's answer nor ours may describe this machine, so the public message leaves it out.
         """
         if isinstance(error, ApiError) and str(error).startswith(f"Could not {what}: "):  # it took too long
             return error
         if isinstance(error, GoogleAuthError):
-            return credentials_error(error, what, told=f"Could not {what}")
+            return credentials_error(error, what, beginning=f"Could not {what}")
         message = redact(f"Could not {what}: {error}")
         if isinstance(error, ApiError):  # of the credentials
-            told: ApiError = type(error)(message, error.code)
-            told.public_message = error.public_message
-            return told
+            translated: ApiError = type(error)(message, error.code)
+            translated.public_message = error.public_message
+            return translated
         code = code_of(error)
         if code == "PERMISSION_DENIED" and is_an_answer(error):
             return permissions.Need(self._hook, access, f"the bucket {bucket}").refused(message, str(error))
-        told = ApiError(message, code)
+        translated = ApiError(message, code)
         if not is_an_answer(error):
-            told.public_message = f"Could not {what}; the log says why."
-        return told
+            translated.public_message = f"Could not {what}; the log says why."
+        return translated
 
 
 class _Bounded(io.BytesIO):

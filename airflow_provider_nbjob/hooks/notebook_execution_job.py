@@ -1,7 +1,7 @@
-"""The only door to Google: `NotebookService` of the Vertex AI API, and the bucket that holds the output.
+"""Call `NotebookService` of the Vertex AI API, and read the bucket that holds the output.
 
-One synchronous hook serves worker, triggerer (through a thread) and UI. What Google raises is told in this
-provider's own exceptions, so that its callers need no Google package.
+One synchronous hook serves worker, triggerer (through a thread) and UI. It translates Google's exceptions into this
+provider's own, so that its callers need no Google package.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from airflow_provider_nbjob.notebook import OUTPUT_SECONDS
 T = TypeVar("T")
 
 PAGE_SIZE_MAX = 100  # the API rejects more (a third party reports it; no page of Google says so)
-DELETE_SECONDS = 60.0  # that a delete's operation is waited for
+DELETE_SECONDS = 60.0  # that the hook waits for a delete's operation
 STOP_GRACE = 10.0  # seconds that a cancelled job is given before it is deleted
 NO_OUTPUT_URI = "The job has no gcs_output_uri, so its executed notebook was kept nowhere."
 
@@ -276,7 +276,7 @@ class NotebookExecutionJobHook(ConnectedHook):
     ) -> NotebookExecutionJob:
         """Block until a job has ended and return it, in any state; see `poll_until_ended` for the errors.
 
-        :param steps: where the states that it was seen in are noted down
+        :param steps: takes the states that it was seen in
         """
         job_name = JobName.parse(name)
         polls = poll_until_ended(
@@ -385,7 +385,7 @@ def _message(kind: Callable[[Any], T], field: str, value: Any) -> T:
     """
     try:
         return kind(value)
-    except Exception as error:  # ValueError and TypeError, and whatever else proto-plus stumbles upon
+    except Exception as error:  # of proto-plus: ValueError and TypeError, and others
         raise InvalidJob(f"{field}: {error}") from error
 
 

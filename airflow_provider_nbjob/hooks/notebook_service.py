@@ -1,7 +1,4 @@
-"""What is used of Google's client library: `NotebookService`, loaded without the other services beside it.
-
-It takes a thirtieth of the time and memory that the package takes whole.
-"""
+"""`NotebookService` of Google's client library, without the other services of its package; see `lazy_packages`."""
 
 from __future__ import annotations
 

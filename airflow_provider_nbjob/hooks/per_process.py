@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLIENTS_MAX = 64  # of one kind; the one that was not used for the longest is given up
+CLIENTS_MAX = 64  # of one kind; the least recently used one is dropped
 
 # Google's clients read these when they are made.
 _VARIABLES = ("STORAGE_EMULATOR_HOST", "GOOGLE_CLOUD_UNIVERSE_DOMAIN")
@@ -28,9 +28,9 @@ _VARIABLES = ("STORAGE_EMULATOR_HOST", "GOOGLE_CLOUD_UNIVERSE_DOMAIN")
 
 @dataclass
 class _Kept(Generic[T]):
-    """A client, and what it was made of: see `_made_of`.
+    """A client, and the source of its credentials: see `_made_of`.
 
-    :param lock: held while the client is made, which may take a minute: only who wants the same one waits. A signal
+    :param lock: held while the client is made, which may take a minute. Only callers of the same client wait. A signal
         handler may stop a job in the midst of that, in the same thread
     """
 
@@ -44,7 +44,7 @@ class PerProcess(Generic[T]):
 
     A connection or a key file that was changed, and a process that was forked, gets a new one.
 
-    :param make: makes a client for a hook and further arguments, by which clients are told apart too
+    :param make: makes a client for a hook and further arguments; clients of other arguments are other clients
     """
 
     def __init__(self, make: Callable[..., T]) -> None:
@@ -87,13 +87,13 @@ class PerProcess(Generic[T]):
 
 
 def _made_of(hook: GoogleBaseHook) -> Any:
-    """Return what a client's credentials come from: the connection, and the state of the key files that it names."""
+    """Return the source of a client's credentials: the connection, and the state of the key files that it names."""
     paths = (hook._get_field("key_path"), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"))
     return dict(hook.extras), [_file_state(path) for path in paths]
 
 
 def _file_state(path: Any) -> tuple[int, int, int] | None:
-    """Return what changes when a file is replaced or written; None if it cannot be read."""
+    """Return numbers that change when a file is replaced or written; None if it cannot be read."""
     try:
         status = os.stat(path)
     except (OSError, TypeError, ValueError):  # no such file, no path at all

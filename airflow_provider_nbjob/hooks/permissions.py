@@ -1,4 +1,4 @@
-"""Which permission a refused request most likely lacked, the role that has it, and the account that needs it."""
+"""Name the permission that a refused request most likely lacked, a role that has it, and the account that needs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_nbjob.masking import redact
 
 
 class Access(NamedTuple):
-    """What a request needs.
+    """The access that a request needs.
 
     :param permission: of IAM
     :param role: the narrowest predefined role that README recommends and that has the permission
@@ -51,7 +51,7 @@ _OTHER_REASONS = ("has not been used in project", "it is disabled", "VPC Service
 
 @dataclass(frozen=True)
 class Need:
-    """What a request needs, and who sends it: says what is missing if it is refused.
+    """The access that a request needs, and the account that sends it.
 
     :param hook: whose requests are meant
     :param resource: on which the role is to be granted, for a person
@@ -64,11 +64,11 @@ class Need:
     runs_as: str = ""
 
     def refused(self, message: str, answer: str) -> ApiError:
-        """Return the error for PERMISSION_DENIED: it names the role and the account that most likely lack.
+        """Return the error for PERMISSION_DENIED, which names the missing role and the account.
 
-        Those who may not read the task's log are not told the account.
+        The message for those who may not read the task's log does not name the account.
 
-        :param message: what was asked for, and Google's answer
+        :param message: names the request, and has Google's answer
         :param answer: Google's, which decides if it says what is missing
         """
         if any(reason in answer for reason in _OTHER_REASONS):
@@ -95,7 +95,7 @@ def impersonated(hook: Any) -> tuple[str, ...]:
 
 
 def account_of(hook: Any) -> str:
-    """Return the account that a hook's requests are sent as, for a person; nothing is asked for it.
+    """Return the account that a hook's requests are sent as, for a person. No request is sent to find it.
 
     It is the last of the impersonation chain, else the one that the connection's key names, else the one that the
     credentials name. Those of a metadata server name none before their first refresh, and Airflow masks what stands in

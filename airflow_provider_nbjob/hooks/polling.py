@@ -57,12 +57,12 @@ class Poller:
 
     @property
     def awaits_confirmation(self) -> bool:
-        """Whether the last answer says that the job is gone."""
+        """Return whether the last answer says that the job is gone."""
         return self._failed_looks.awaits_confirmation
 
     @property
     def is_refused(self) -> bool:
-        """Whether the wait ends if the refusals last that were met since the last answer."""
+        """Return whether the wait will end if the API goes on refusing its polls."""
         return self._failed_looks.is_refused
 
     def poll(self, request: Callable[[], T]) -> tuple[bool, T | None]:

@@ -84,17 +84,17 @@ def perform(
     credentials: Callable[[], Any] | None = None,
     need: Need | None = None,
 ) -> T:
-    """Perform a request, with exponential back-off and jitter between its attempts.
+    """Send a request: retry transient errors with exponential back-off and jitter, and translate Google's exceptions.
 
-    An answer UNAUTHENTICATED is asked for once more, with a new client: a token may have expired. Credentials that
-    cannot be used are told at once.
+    After an answer UNAUTHENTICATED the request is sent once more, with a new client: a token may have expired.
+    Credentials that cannot be used are raised at once.
 
     :param call: one attempt
     :param what: names the request in errors and in the log, which has one line for all failed attempts
-    :param codes: names of the google.rpc.Codes after which to try again, beside UNAUTHENTICATED; none: one attempt
-    :param not_found: what to raise for NOT_FOUND, in place of `ApiError`
+    :param codes: names of the google.rpc.Codes to retry after, beside UNAUTHENTICATED; if empty, one attempt is made
+    :param not_found: exception for NOT_FOUND, in place of `ApiError`
     :param renew: drops the client, called after an error of `RENEWING_CODES` or of the credentials
-    :param renews: whether an answer UNAUTHENTICATED is asked for once more
+    :param renews: whether to send the request once more after UNAUTHENTICATED
     :param credentials: returns the credentials of the client, to find out why gRPC got no token from them
     :param need: what the request needs, for an error PERMISSION_DENIED
     :raises InvalidJob: for INVALID_ARGUMENT
@@ -153,14 +153,14 @@ def may_have_been_performed(error: Exception) -> bool:
     return code_of(error) in UNANSWERED_CODES and not any(text in str(error) for text in _NEVER_SENT)
 
 
-def credentials_error(error: Exception, what: str, *, told: str = "") -> ApiError:
-    """Return the error for credentials that could not be got: a transient one after an outage only.
+def credentials_error(error: Exception, what: str, *, beginning: str = "") -> ApiError:
+    """Return the error for missing credentials; it is transient only after an outage.
 
-    :param error: of google.auth, or whatever reading a key file raises
-    :param what: what they were wanted for
-    :param told: beginning of the message, in place of one that names `what`
+    :param error: of google.auth, or of reading a key file
+    :param what: what needs the credentials
+    :param beginning: of the message, in place of one that names `what`
     """
-    message = redact(f"{told or f'The {what} got no credentials'}: {error}")
+    message = redact(f"{beginning or f'The {what} got no credentials'}: {error}")
     if "impersonated credentials" in message and ("403" in message or "PERMISSION_DENIED" in message):
         message += (
             f". Most likely the account that impersonates lacks the permission {GET_TOKEN.permission}, which"
@@ -200,7 +200,7 @@ def _refusal(credentials: Callable[[], Any]) -> CredentialsUnavailable | None:
     except GoogleAuthError as error:
         refused = credentials_error(error, "request for a token")
         return refused if isinstance(refused, CredentialsUnavailable) else None
-    except Exception:  # of the credentials' own kind: the request's own error is told
+    except Exception:  # of the credentials' own kind: the request's own error says more
         return None
     return None
 
@@ -222,7 +222,7 @@ def _is_outage(error: BaseException) -> bool:
 
 
 def code_of(error: BaseException) -> str:
-    """Return the name of the google.rpc.Code of whatever a client of Google's raised; UNKNOWN if nothing tells it."""
+    """Return the name of the google.rpc.Code of an error that a client of Google's raised; UNKNOWN if it has none."""
     if isinstance(error, ApiError):
         return error.code
     if isinstance(error, RetryError) and error.cause:

@@ -1,4 +1,4 @@
-"""What stops a job: cancelling its operations, and deleting it."""
+"""Stop a job: cancel its operations, or delete it."""
 
 from __future__ import annotations
 

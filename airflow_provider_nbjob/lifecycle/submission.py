@@ -46,9 +46,9 @@ _STOPPED = (JobState.CANCELLING, JobState.CANCELLED)
 
 @dataclass
 class Submission:
-    """The one job that a try of a task has, from its submit to its end.
+    """The one job of a try of a task, from its submit to its end.
 
-    :param get_hook: returns the way to the API, which loads Google's clients: not called before it is needed
+    :param get_hook: returns the hook; it loads Google's clients, so it is called only when the hook is needed
     :param ti: the task instance
     :param tries: its tries
     :param location: region of the job
@@ -58,7 +58,7 @@ class Submission:
     :param log: of the task
     :param is_durable: the operator's `durable`
     :param cancel_on_kill: the operator's
-    :param is_workbench: whether it is a Workbench job, which other commands stop
+    :param is_workbench: whether it is a Workbench job, which needs another command to stop it
     :param name: the job's resource name; None until it is submitted
     :param steps: the states that it was seen in
     """
@@ -80,7 +80,7 @@ class Submission:
 
     @property
     def hook(self) -> NotebookExecutionJobHook:
-        """The way to the API."""
+        """The hook."""
         return self.get_hook()
 
     @property
@@ -125,7 +125,7 @@ class Submission:
 
     @cached_property
     def _earlier(self) -> EarlierTries | None:
-        """What may be left of earlier tries, or None if there were none or their jobs cannot be told.
+        """The jobs that earlier tries may have left, or None if there were no such tries or their jobs cannot be found.
 
         `airflow tasks test` on a date that has a run must touch none of the run's jobs.
         """
@@ -218,7 +218,7 @@ class Submission:
         return other
 
     def _say_what_the_run_has(self) -> None:
-        """Log which job the run has that `airflow tasks test` was given, and that it is left alone."""
+        """Log the job of the run that `airflow tasks test` was given. It is left alone."""
         name = JobName(self.project, self.location, replace(self.tries, test="").job_id())
         try:
             job = self.hook.get_notebook_execution_job(name=str(name), retry=False)
@@ -233,7 +233,7 @@ class Submission:
     # --- its end -------------------------------------------------------------------------------------------
 
     def look(self) -> JobResult:
-        """Return the job as it is; that it cannot be looked at is no failure."""
+        """Return the job as it is now. If the API does not show it, its state is unspecified."""
         from airflow_provider_nbjob.hooks.notebook_execution_job import masked_result
 
         try:
@@ -246,14 +246,14 @@ class Submission:
         return masked_result(job)
 
     def wait(self, *, poll_interval: float, end_time: float | None, seen: JobState | None = None) -> Any:
-        """Look at the job until it has ended, and return it.
+        """Poll the job until it has ended, and return it.
 
-        None for one that was taken over and then stopped, by a former owner that Airflow had given up but that lived
-        on: it is to be replaced.
+        Return None if the job was adopted and then stopped, by a worker that Airflow had given up but that lived on.
+        The caller then replaces it.
 
-        :param poll_interval: seconds between looks
+        :param poll_interval: seconds between polls
         :param end_time: deadline in POSIX seconds; None for no end
-        :param seen: the state in which the trigger saw it end: it stands, should the job have been deleted since
+        :param seen: the state in which the trigger saw the job end; it stands if the job was deleted since
         """
         job = None
         try:

@@ -1,4 +1,4 @@
-"""What all operators share."""
+"""The base of all operators: their connection to the API, and that bad input is never retried."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class JobOperator(CheckedTask, BaseOperator):
-    """Base of the operators: knows the way to the API, and that bad input is never retried.
+    """Base of the operators: has the connection to the API, and never has bad input retried.
 
     :param location: region, such as ``us-central1``
     :param project_id: default: the connection's project

@@ -34,7 +34,7 @@ class _ExistingJobOperator(JobOperator):
 
 
 class GetNotebookExecutionJobOperator(HasResults, _ExistingJobOperator):
-    """Read a job, whatever its state; not its notebook, so `results` is empty.
+    """Read a job in any state; not its notebook, so `results` is empty.
 
     :param notebook_execution_job: resource name, or bare id with `location`
     :param multiple_outputs: as for `CreateNotebookExecutionJobOperator`

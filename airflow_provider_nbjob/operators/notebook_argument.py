@@ -20,7 +20,7 @@ SERIALIZED_NOTEBOOK_MAX_BYTES = 100 * 1024
 
 
 def problems_of_source(source: Any, dag: Any) -> list[str]:
-    """Return what is wrong with a source, of what can be told without opening a file.
+    """Return the problems of a source that show without opening a file.
 
     :param source: the argument
     :param dag: to whose file a relative path is relative; None or `UNKNOWN` if it is not known yet

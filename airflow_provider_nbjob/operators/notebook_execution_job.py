@@ -92,8 +92,8 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         can be attributed. Labels of the same names in `labels` win
     :param encryption_spec: name of a KMS key, or ``{"kms_key_name": ...}``
     :param job_timeout: time limit of the run, as timedelta, seconds, or ``"3600s"``: the API's `execution_timeout`,
-        renamed because every operator has an `execution_timeout` of Airflow's; default: that one, where the task waits
-        for the job. The API's default is 24 h
+        renamed because every operator has an `execution_timeout` of Airflow's. Default: that one, if the task waits for
+        the job. The API's default is 24 h
     :param notebook_execution_job_id: id of the job. Default: computed for this try of this task. The first try has it
         as it is, a later one adds its number: ``{id}-2``. A job's id can be used once, so it must have something of
         the run in it, and of the index if the task is mapped
@@ -123,7 +123,7 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         and in `xcom_pull`, they need these keys
     :return: the result, see `JobResult.to_xcom`
     :raises InvalidJob: for bad input; never retried
-    :raises JobFailed: with `cell`, `ename`, `evalue` and `traceback` where a cell failed; and `JobCancelled`,
+    :raises JobFailed: with `cell`, `ename`, `evalue` and `traceback` if a cell failed; and `JobCancelled`,
         `JobExpired`, `JobTimeout`, `JobLost`, by the way the job ended
     :raises JobUnwatched: if the wait ended and nothing says that the job did; the job is not stopped
     """
@@ -304,9 +304,9 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         warn_if_serialized(arguments.get("direct_notebook_source"))
 
     def check_rendered(self) -> None:
-        """Refuse what is wrong with the way to the API; the job is checked when one is to be submitted.
+        """Refuse wrong arguments of the connection; those of the job are checked when one is submitted.
 
-        A job that an earlier try left is gone on with, whatever has become of the arguments of a new one.
+        A job that an earlier try left is adopted even if the arguments of a new one have become wrong.
         """
         if problems := checks.problems_of({name: getattr(self, name) for name in self.rules}, self.rules):
             raise InvalidJob(problems)
@@ -365,11 +365,11 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         return self._ended_job(submission, end_time)
 
     def _ended_job(self, submission: Submission, end_time: float | None, *, seen: JobState | None = None) -> Any:
-        """Look at the job until it has ended, and return it.
+        """Poll the job until it has ended, and return it.
 
-        One that was taken over and then stopped is replaced by a new one: once, as that is this try's own.
+        A job that was adopted and then stopped is replaced by a new one: once, as that is this try's own.
 
-        :param seen: the state in which the trigger saw it end
+        :param seen: the state in which the trigger saw the job end
         """
         if job := submission.wait(poll_interval=self.poll_interval, end_time=end_time, seen=seen):
             return job

@@ -307,7 +307,7 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
 
     @property
     def _waits_for_schedule(self) -> bool:
-        """Whether it is the job of a schedule that is waited for; of two templates, one came out as nothing."""
+        """Return whether the sensor waits for the job of a schedule; of two templates, one came out as nothing."""
         return self.notebook_execution_job is None or (
             is_nothing(self.notebook_execution_job) and not is_nothing(self.schedule)
         )

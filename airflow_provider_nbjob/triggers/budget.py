@@ -1,4 +1,4 @@
-"""Share the requests that a minute allows among all who look at the jobs of one project and region.
+"""Share the requests of a minute among all who poll the jobs of one project and region.
 
 The API's quota is by project and region, whichever connection asks. The budget is one triggerer process's.
 """
@@ -34,8 +34,8 @@ def requests_per_minute() -> int:
 class Budget:
     """The requests a minute for one project and region.
 
-    Those who look have equal shares, so that none waits for the many requests of another. A share that is not used is
-    nobody's: the quota is the API's for other clients too.
+    All members have equal shares, so that none waits for the many requests of another. An unused share is given to
+    nobody: the quota is for other clients of the API too.
     """
 
     def __init__(self) -> None:
@@ -70,12 +70,12 @@ class Budget:
         return int(seconds / self.seconds_for(member, 1))
 
 
-# Nobody but those who look keeps a budget.
+# A budget lives as long as a member refers to it.
 _budgets: WeakValueDictionary[tuple[str, str], Budget] = WeakValueDictionary()
 
 
 def budget_of(project: str, region: str) -> Budget:
-    """Return the budget that all share who look at the jobs of a project in a region, as it is configured now.
+    """Return the budget that all who poll the jobs of a project in a region share, as it is configured now.
 
     :param project: its number, if that is known, else its id
     """
@@ -89,7 +89,7 @@ _projects: dict[Hashable, dict[str, str]] = {}
 
 
 def known_project(way: Hashable, project: str) -> str:
-    """Return the number of a project that is told by its id, if an answer of the API told it; else `project`.
+    """Return the number of a project that is given by its id, if an answer of the API has named it; else `project`.
 
     :param way: connection, impersonation chain and endpoint: an id may be another project's elsewhere
     """

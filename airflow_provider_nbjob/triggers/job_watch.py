@@ -1,7 +1,7 @@
-"""One watch for all deferred jobs of a location: a thousand waiting triggers cost the API what one does.
+"""Watch all deferred jobs of a location: a thousand waiting triggers cost the API what one does.
 
-Kubernetes calls this an informer. What to ask, and what to make of the answers, is decided in `sweeps`; what an error
-means, in `outages`; here are the clock, who waits, and the supervision: whatever ends the loop starts it again.
+Kubernetes calls this an informer. `sweeps` decides which requests to send and how to read the answers, `outages` what
+an error means. This module has the clock and the waiters; `supervision` restarts its loop.
 """
 
 from __future__ import annotations
@@ -27,16 +27,7 @@ from airflow_provider_nbjob.outages import FailedLooks, Streak, is_about_all
 from airflow_provider_nbjob.triggers.api_calls import HUNG_SECONDS, ApiCalls
 from airflow_provider_nbjob.triggers.budget import budget_for, known_project, learn_project
 from airflow_provider_nbjob.triggers.supervision import PASSING, SupervisedLoop
-from airflow_provider_nbjob.triggers.sweeps import (
-    FEW,
-    UNANSWERED,
-    Answer,
-    Page,
-    Read,
-    Seen,
-    SweepPlan,
-    next_request,
-)
+from airflow_provider_nbjob.triggers.sweeps import FEW, UNANSWERED, Answer, Page, Read, Seen, SweepPlan, next_request
 from airflow_provider_nbjob.triggers.waiter import Waiter
 
 if TYPE_CHECKING:
@@ -59,7 +50,7 @@ T = TypeVar("T")
 
 
 class JobWatch:
-    """Waits for jobs of one location, on behalf of all triggers that reach it in the same way.
+    """Waits for jobs of one location, on behalf of all triggers with the same connection.
 
     It runs while somebody waits. Everything but the requests happens on the event loop.
 
@@ -73,7 +64,7 @@ class JobWatch:
         self._way = way
         self._calls = ApiCalls(make_hook, self._region)
         self._budget = budget_for(way, self._project, self._region)
-        self._knows_project = False  # whether an answer has told what the API calls the project
+        self._knows_project = False  # whether an answer has shown the name that the API gives the project
         self._plan = SweepPlan()
         self._waiters: dict[str, list[Waiter]] = {}
         self._arrived = asyncio.Event()
@@ -98,7 +89,7 @@ class JobWatch:
 
         :param interval: seconds between looks; the shortest that anybody asks for counts
         :param log: logger of the trigger, for changes of the state and for outages
-        :param steps: where the states are noted down
+        :param steps: takes the states
         :param has_deadline: whether the caller ends the wait at some time; see `outages`
         :return: the terminal state
         :raises InvalidJob: if the interval is none
@@ -122,7 +113,7 @@ class JobWatch:
     async def look(self, job_id: str, *, steps: JobSteps | None = None) -> JobState:
         """Read a job at once, for a bounded time; NOT_FOUND is confirmed by a second read.
 
-        :param steps: where the state is noted down
+        :param steps: takes the state
         :raises JobLost: if the job is gone
         :raises ApiError: if the API does not answer, or refuses to
         """
@@ -189,7 +180,7 @@ class JobWatch:
                 await self._sweep()
             except PASSING:
                 raise
-            except BaseException as error:  # whatever it is, those who wait go on waiting
+            except BaseException as error:  # of any kind: those who wait go on waiting
                 self._sweep_failed(error)
             else:
                 self._sweep_answered()
@@ -214,7 +205,7 @@ class JobWatch:
             self._outage = None
 
     def _begin_anew(self) -> None:
-        """Forget what is known of the jobs: after a fault of ours, a change may not have been told."""
+        """Forget what is known of the jobs: after a fault of ours, a waiter may have missed a change."""
         self._plan = SweepPlan()
         self._list_again_at = None
         for job_id in self._waiters:
@@ -250,19 +241,19 @@ class JobWatch:
         for change in changes:
             for waiter in self._waiters.get(change.job_id, ()):
                 if change.state is None:
-                    continue  # the waiters were told by the read
+                    continue  # the read itself has informed the waiters
                 try:
                     waiter.tell(change.state, change.since)
                     if waiter.is_refused:
                         waiter.recover()
                 except PASSING:
                     raise
-                except BaseException as error:  # with one job, which is looked at anew; the others are told
+                except BaseException as error:  # with one job, which is polled again; the others go on
                     if not waiter.failures:
                         log.error("Taking a look at %s failed, and will be tried again: %r", change.job_id, error)
                     self._plan.remove(change.job_id)
                     self._plan.add(change.job_id)
-                    waiter.fail(RuntimeError(repr(error)), is_refused=True)  # whatever it is, the API did not say it
+                    waiter.fail(RuntimeError(repr(error)), is_refused=True)  # the API did not say it
 
     async def _ask(self, request: Callable[[NotebookExecutionJobHook], T]) -> T:
         try:
@@ -272,7 +263,7 @@ class JobWatch:
             raise
 
     async def _read_answer(self, job_id: str) -> Answer:
-        """Read a job; an error that is about this job alone is told to those who wait for it."""
+        """Read a job; pass an error that is about this job alone to those who wait for it."""
         try:
             seen, name = await self._ask(lambda hook: self._read(hook, job_id))
         except NotebookExecutionJobError as error:
@@ -318,7 +309,7 @@ class JobWatch:
             self._plan.lists, self._list_again_at = True, None
 
     def _learn_project(self, name: str) -> None:
-        """Learn from an answer what the API calls the project: its number, whatever it was asked for.
+        """Learn from an answer the name that the API gives the project: its number, also if the request had its id.
 
         The budget is then that of all who asked for either, and so is the watch, if they come the same way.
         """
@@ -326,7 +317,7 @@ class JobWatch:
             return
         try:
             project = JobName.parse(name).project
-        except InvalidJob:  # no name of a job: whatever it is, the states on it are what is asked for
+        except InvalidJob:  # no name of a job; the states beside it count all the same
             return
         self._knows_project = True
         if project == self._project:
@@ -381,7 +372,7 @@ class JobWatch:
         return Seen(job_id, state_of(job), changed), job.name
 
 
-# Nobody but those who wait keeps a watch.
+# A watch lives as long as somebody waits.
 _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, JobWatch]] = WeakKeyDictionary()
 
 
@@ -390,7 +381,7 @@ def watch_of(key: Hashable, location: str, make_hook: Callable[[], NotebookExecu
 
     :param key: the way: connection, impersonation chain and endpoint
     :param location: ``projects/{project}/locations/{location}``; that of a project's id and of its number are one, as
-        soon as an answer of the API has told so
+        soon as an answer of the API has shown so
     """
     watches = _watches.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
     _, project, _, region = location.split("/")

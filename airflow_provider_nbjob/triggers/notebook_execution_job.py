@@ -133,7 +133,7 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
         yield TriggerEvent(replace(event, states=self._states()).to_payload())
 
     def _states(self) -> list[list[str]]:
-        """Return the states for the event; none if the API told a time that no clock can show."""
+        """Return the states for the event; none if the API gave a time that no clock can show."""
         try:
             return self._steps.to_xcom()
         except (ValueError, OverflowError, OSError) as error:
@@ -208,7 +208,7 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
             state = await watch.look(job.job_id, steps=self._steps)
         except JobLost:
             raise
-        except Exception as error:  # whatever it is, the deadline is certain
+        except Exception as error:  # of any kind: the deadline is certain
             raise JobTimeout(f"Notebook job {job} had not been seen to end at the deadline") from error
         if state.is_terminal:
             return state

@@ -1,6 +1,6 @@
-"""What a watch asks the API next, and what it makes of the answers: decisions only, without I/O, clock or threads.
+"""Decide which request a watch sends next, and read the answers, without I/O, clock or threads.
 
-A sweep lists the jobs of a location, newest change first, and stops where it meets what the sweep before it saw: it
+A sweep lists the jobs of a location, newest change first, and stops at the changes that the sweep before it saw: it
 costs what changed, not what exists. Jobs that such a listing cannot be relied on to show are looked for by the way.
 """
 
@@ -101,7 +101,7 @@ class SweepPlan:
     """The jobs that are watched, and what is known of them.
 
     A sweep is a generator: it yields requests (`ListPage`, `Read`) and is sent their answers. What it learned is in
-    `changes`, to be drained by whoever runs it.
+    `changes`, to be drained by its caller.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -177,7 +177,7 @@ class SweepPlan:
             is_known = all(self._recent.get(job.job_id) == job.update_time for job in page.jobs)
             if not token or horizon is None or is_known or times[-1] < horizon:
                 break
-            if pages == most:  # too much has changed to be told by listing it
+            if pages == most:  # too much has changed for a listing to show it
                 self._newcomers = dict.fromkeys(self._jobs)
                 break
         newest = max([*met.values(), self._watermark or 0.0])
@@ -264,7 +264,7 @@ class SweepPlan:
                 continue
             known = self._jobs[seen.job_id]
             if known and seen.update_time < known.update_time and not seen.state.is_terminal:
-                continue  # a listing that lags behind what a read showed; an end is no step back, whatever its time
+                continue  # a listing that lags behind what a read showed; an end is no step back, at any time
             self._newcomers.pop(seen.job_id, None)
             self._jobs[seen.job_id] = seen
             if known is None or known.state != seen.state:

@@ -1,4 +1,4 @@
-"""A trigger that waits for a job at a watch, and the log of its task."""
+"""Pass on to a waiting trigger the states and the errors that a watch found, and to its task's log."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 class Waiter:
     """One trigger that waits for a job.
 
-    :param watch: that it waits at; another one, once two watches turned out to be of the same project
-    :param streak: of the errors since a look at its job was answered
-    :param failures: number of failed looks since its task's log was told that looking fails; 0: it was not
-    :param is_refused: whether the last look at this job alone failed
-    :param state: that its task's log was told last
+    :param watch: that it waits at; it changes when two watches turn out to be of the same project
+    :param streak: of the errors since a poll of its job was answered
+    :param failures: number of failed polls since the outage was logged in its task's log; 0 if there is no outage
+    :param is_refused: whether the last poll of this job alone failed
+    :param state: that was logged last in its task's log
     """
 
     watch: JobWatch
@@ -46,9 +46,9 @@ class Waiter:
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def fail(self, error: BaseException, *, is_refused: bool) -> None:
-        """Take a look that failed; tell the task's log of the first one.
+        """Note a poll that failed; log the first one in the task's log.
 
-        :param is_refused: whether the look was at this job alone
+        :param is_refused: whether the poll was of this job alone
         """
         if self.ended.done():
             return
@@ -61,14 +61,14 @@ class Waiter:
             self._say("warning", FAILED, error)
 
     def recover(self) -> None:
-        """Take the end of the failures, and tell the task's log."""
+        """Note the end of an outage, and log it in the task's log."""
         failures, self.failures, self.is_refused = self.failures, 0, False
         self.streak.answered()
         if failures and not self.ended.done():
             self._say("info", ANSWERS_AGAIN, failures, time.monotonic() - self.since)
 
     def tell(self, state: JobState, since: float) -> None:
-        """Take the state of the job; the task's log is told if it is another one."""
+        """Note the state of the job, and log it in the task's log if it has changed."""
         if self.ended.done():
             return
         if state.is_terminal:
@@ -79,7 +79,7 @@ class Waiter:
             self._say("info", "Notebook job %s is %s", self.job_id, state.description)
 
     def _say(self, level: str, text: str, *values: Any) -> None:
-        """Log a line in the task's log. A log that fails is no error of the watch, nor of others that wait."""
+        """Log a line in the task's log. A log that fails is no error of the watch, nor of other waiters."""
         try:
             self.context.run(getattr(self.log, level), text, *values)
         except PASSING:

@@ -83,6 +83,12 @@ def test_ours_loads_no_other_service():
     assert "google.cloud.aiplatform_v1.__init__" not in loaded
 
 
+def test_it_can_be_turned_off():
+    turned_off = "import json, os, sys; os.environ['NBJOB_LAZY_PACKAGES'] = '0'\n"
+    loaded = run(f"{turned_off}{OURS}\nprint(json.dumps(list(sys.modules)))")
+    assert "google.cloud.aiplatform_v1.services.job_service" in loaded
+
+
 @pytest.mark.test_all
 @pytest.mark.parametrize("head_start", [-0.05, 0, 0.05, 0.3])
 def test_another_thread_may_load_the_whole_package_meanwhile(head_start):
