@@ -19,6 +19,7 @@ from google.auth.credentials import AnonymousCredentials
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.hooks.emulator_token import HOST_VARIABLE, is_loopback, with_emulator_token
+from airflow_provider_nbjob.hooks.google_compat import connection_field
 from airflow_provider_nbjob.hooks.notebook_service import NotebookServiceClient, NotebookServiceGrpcTransport
 from airflow_provider_nbjob.hooks.per_process import PerProcess
 
@@ -160,7 +161,8 @@ def storage_client(hook: GoogleBaseHook) -> storage.Client:
     from google.cloud import storage  # not needed to submit and to wait
 
     if os.environ.get("STORAGE_EMULATOR_HOST"):
-        return storage.Client(project=hook._get_field("project") or "emulator", credentials=AnonymousCredentials())
+        project = connection_field(hook, "project") or "emulator"
+        return storage.Client(project=project, credentials=AnonymousCredentials())
     return storage.Client(project=hook.project_id, credentials=hook.get_credentials(), client_info=CLIENT_INFO)
 
 

@@ -16,6 +16,7 @@ from airflow_provider_nbjob.exceptions import (
 )
 from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.clients import Endpoint, notebook_service_client, resolve_endpoint
+from airflow_provider_nbjob.hooks.google_compat import connection_field, forget_credentials
 from airflow_provider_nbjob.hooks.notebook_service import NotebookServiceClient
 from airflow_provider_nbjob.hooks.retrying import connection_error, credentials_error, perform
 from airflow_provider_nbjob.job import JobName
@@ -58,7 +59,7 @@ class ConnectedHook(GoogleBaseHook):
 
         :raises InvalidJob: if the location is malformed, or the endpoint is not allowed
         """
-        return resolve_endpoint(location, self.api_endpoint or self._get_field("api_endpoint"))
+        return resolve_endpoint(location, self.api_endpoint or connection_field(self, "api_endpoint"))
 
     def get_conn(self, location: str) -> NotebookServiceClient:  # type: ignore[override]  # each location has its own
         """Return the API client for `location`: one per credentials and endpoint in this process.
@@ -88,7 +89,7 @@ class ConnectedHook(GoogleBaseHook):
             raise credentials_error(error, f"connection {self.gcp_conn_id!r}") from error
         _check_extra(extra, self.gcp_conn_id)
         self.extras = extra
-        self._cached_credentials = None
+        forget_credentials(self)
 
     def forget_client(self, location: str) -> None:
         """Drop the client for `location`, which may hang. The next request makes a new one, with new credentials."""
@@ -99,7 +100,7 @@ class ConnectedHook(GoogleBaseHook):
 
         :raises InvalidJob: if there is neither, or it is malformed
         """
-        project = project_id or self._get_field("project")
+        project = project_id or connection_field(self, "project")
         if not project and not self.get_endpoint(location).is_plaintext:
             project = self.project_id
         if not project or project == PROVIDE_PROJECT_ID:

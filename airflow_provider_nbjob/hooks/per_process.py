@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from airflow_provider_nbjob.hooks.google_compat import connection_field, forget_credentials
 from airflow_provider_nbjob.hooks.permissions import impersonated
 
 if TYPE_CHECKING:
@@ -64,13 +65,13 @@ class PerProcess(Generic[T]):
             made_of = _made_of(hook)
             if kept.client is None or kept.made_of != made_of:
                 if kept.client is not None:
-                    hook._cached_credentials = None  # this hook may have read the file as it was before
+                    forget_credentials(hook)  # this hook may have read the file as it was before
                 kept.client, kept.made_of = self._make(hook, *args), made_of
             return kept.client
 
     def forget(self, hook: GoogleBaseHook, *args: Any) -> None:
         """Have the next call make a new one, with new credentials."""
-        hook._cached_credentials = None
+        forget_credentials(hook)
         with self._lock:
             self._kept.pop(self._key(hook, *args), None)
 
@@ -88,7 +89,7 @@ class PerProcess(Generic[T]):
 
 def _made_of(hook: GoogleBaseHook) -> Any:
     """Return the source of a client's credentials: the connection, and the state of the key files that it names."""
-    paths = (hook._get_field("key_path"), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"))
+    paths = (connection_field(hook, "key_path"), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"))
     return dict(hook.extras), [_file_state(path) for path in paths]
 
 

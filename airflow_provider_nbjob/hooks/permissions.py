@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import ApiError
+from airflow_provider_nbjob.hooks.google_compat import cached_credentials, connection_field
 from airflow_provider_nbjob.masking import redact
 
 
@@ -91,7 +92,7 @@ class Need:
 
 def impersonated(hook: Any) -> tuple[str, ...]:
     """Return the accounts that a hook impersonates, the last one the one that its requests are sent as."""
-    return names.accounts_of(hook.impersonation_chain or hook._get_field("impersonation_chain"))
+    return names.accounts_of(hook.impersonation_chain or connection_field(hook, "impersonation_chain"))
 
 
 def account_of(hook: Any) -> str:
@@ -101,8 +102,8 @@ def account_of(hook: Any) -> str:
     credentials name. Those of a metadata server name none before their first refresh, and Airflow masks what stands in
     a connection's `keyfile_dict`.
     """
-    credentials = hook._cached_credentials
-    if credentials is None and hook._get_field("key_path"):
+    credentials = cached_credentials(hook)
+    if credentials is None and connection_field(hook, "key_path"):
         with suppress(Exception):  # a key that cannot be read names nobody
             credentials = hook.get_credentials()
     emails = [getattr(credentials, name, None) for name in ("service_account_email", "account")]
