@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -383,16 +383,23 @@ def test_tasks_test_on_a_run_that_succeeded(case):
 def interrupt(command):
     """Press Ctrl-C as a person does, and return what the command printed.
 
-    Python loses the `KeyboardInterrupt` of a signal that comes during a callback of its own, as at an import.
+    Python loses the `KeyboardInterrupt` of a signal that comes during a callback of its own, as at an import. It says
+    so, and a person presses Ctrl-C once more.
     """
+    printed: list[str] = []
+    reader = threading.Thread(target=lambda: printed.extend(iter(command.stdout.readline, "")))
+    reader.start()
     command.send_signal(signal.SIGINT)
-    try:
-        return command.communicate(timeout=patient(60))[0]
-    except subprocess.TimeoutExpired as slow:
-        if b"Exception ignored in" not in (slow.output or b""):
-            raise
-    command.send_signal(signal.SIGINT)
-    return command.communicate(timeout=patient(60))[0]
+
+    def has_ended_or_lost_it() -> bool:
+        return command.poll() is not None or any("Exception ignored in" in line for line in printed)
+
+    wait_until(has_ended_or_lost_it, timeout=60, what="the end of the command")
+    if command.poll() is None:
+        command.send_signal(signal.SIGINT)
+        wait_until(lambda: command.poll() is not None, timeout=60, what="the end of the command, interrupted again")
+    reader.join(patient(10))
+    return "".join(printed)
 
 
 @pytest.mark.parametrize(
