@@ -1,4 +1,7 @@
-"""The resource NotebookExecutionJob: its states, names, arguments and results. Knows neither Airflow nor Google."""
+"""The resource NotebookExecutionJob: its states, names, arguments and results.
+
+This package imports neither Airflow nor a package of Google's.
+"""
 
 from airflow_provider_nbjob.job.name import (
     CONSOLE,
