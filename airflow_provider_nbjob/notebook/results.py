@@ -10,21 +10,17 @@ from typing import Any, NamedTuple
 
 from airflow_provider_nbjob.notebook import RESULT_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import CellValue, ExecutedNotebook
-
-DEPTH_MAX = 64
-INT_BITS_MAX = 14_000  # about 4200 digits; Python converts numbers of at most 4300 digits to text
+from airflow_provider_nbjob.notebook.values import MAX_DEPTH, MAX_INT_BITS
 
 
 class Results(NamedTuple):
-    """What a notebook handed out.
+    """The results of a notebook.
 
-    :param values: JSON values by key; None for a value that is dropped
-    :param dropped: keys of the values that were not kept
-    :param notes: one text per dropped value, which says why
+    :param values: JSON values by key; None for a value that was dropped
+    :param notes: one message for each dropped value or key, with the reason
     """
 
     values: dict[str, Any]
-    dropped: list[str]
     notes: list[str]
 
 
@@ -59,7 +55,7 @@ def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = RESULT_MAX_B
             reasons[key] = str(error)
     reasons.update(_fit(values, max_bytes))
     notes = [f"results[{key[:100]!r}] is dropped: {reason}" for key, reason in reasons.items()]
-    return Results(values, list(reasons), notes)
+    return Results(values, notes)
 
 
 def _decoded(handed: CellValue, max_bytes: int) -> Any:
@@ -105,13 +101,13 @@ def _json_value(value: Any, depth: int = 0) -> Any:
 
     :raises NotJson: if JSON has no such value
     """
-    if depth > DEPTH_MAX:
-        raise NotJson(f"lists and dicts in each other deeper than {DEPTH_MAX}")
+    if depth > MAX_DEPTH:
+        raise NotJson(f"lists and dicts in each other deeper than {MAX_DEPTH}")
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
+    if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
         raise NotJson(f"a number of {value.bit_length()} bits")
     if value is None or isinstance(value, int):
         return value

@@ -8,12 +8,13 @@ import json
 import reprlib
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow_provider_nbjob.exceptions import InvalidJob, NotebookUnreadable
 from airflow_provider_nbjob.notebook import SOURCE_MAX_BYTES
 
 GZIP_MAGIC = b"\x1f\x8b"
+HTML = "is not JSON but a page of HTML or XML, as a login or an error page is"
 PYTHON_KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -45,7 +46,7 @@ def load_notebook(content: bytes, label: str = "the notebook") -> dict[str, Any]
     if content.startswith(GZIP_MAGIC):
         raise InvalidJob(f"{label} is gzip-compressed; give it uncompressed")
     if looks_like_html(content):
-        raise InvalidJob(f"{label} is not JSON but a page of HTML or XML, as a login or an error page is")
+        raise InvalidJob(f"{label} {HTML}")
     try:
         notebook = json.loads(content)
     except ValueError as error:  # includes errors of the encoding
@@ -76,14 +77,22 @@ def unpacked(content: bytes, max_bytes: int) -> bytes:
     """
     if not content.startswith(GZIP_MAGIC):
         return content
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            whole = file.read(max_bytes + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise NotebookUnreadable(f"its gzip compression is broken: {error}") from None
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        whole = read_unpacked(file, max_bytes + 1)
     if len(whole) > max_bytes:
         raise NotebookUnreadable(f"it has more than {max_bytes} bytes when it is unpacked")
     return whole
+
+
+def read_unpacked(file: BinaryIO | gzip.GzipFile, size: int) -> bytes:
+    """Read at most `size` bytes of a file that may decompress what it reads.
+
+    :raises NotebookUnreadable: if the compression is broken
+    """
+    try:
+        return file.read(size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise NotebookUnreadable(f"its gzip compression is broken: {error}") from None
 
 
 def _read(path: Path, label: str) -> bytes:

@@ -6,13 +6,12 @@ import gzip
 import io
 import re
 import string
-import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, BinaryIO
 
 from airflow_provider_nbjob.exceptions import NotebookUnreadable
-from airflow_provider_nbjob.notebook.source import GZIP_MAGIC, looks_like_html
+from airflow_provider_nbjob.notebook.source import GZIP_MAGIC, HTML, looks_like_html, read_unpacked
 from airflow_provider_nbjob.notebook.text import CutText
 
 CHUNK = 1 << 20  # bytes; the parser scans an unfinished string again with every chunk
@@ -76,24 +75,18 @@ class Document:
         if chunk.startswith(GZIP_MAGIC):
             packed: Any = _Joined(chunk, stream)
             stream = gzip.GzipFile(fileobj=packed, mode="rb")
-            chunk = self._unpacked(stream)
+            chunk = read_unpacked(stream, self._chunk)
         if not chunk:
             raise NotebookUnreadable("it is empty")
         if looks_like_html(chunk):
-            raise NotebookUnreadable("it is not JSON but a page of HTML or XML, as a login or an error page is")
+            raise NotebookUnreadable(f"it {HTML}")
         chunk = chunk.removeprefix(b"\xef\xbb\xbf")
         while chunk:
             self.position += len(chunk)
             if self.position > self._max_bytes:
                 raise NotebookUnreadable(f"it has more than {self._max_bytes} bytes")
             yield chunk
-            chunk = self._unpacked(stream)
-
-    def _unpacked(self, stream: Any) -> bytes:
-        try:
-            return bytes(stream.read(self._chunk))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise NotebookUnreadable(f"its gzip compression is broken: {error}") from None
+            chunk = read_unpacked(stream, self._chunk)
 
     def _standardize(self, data: bytes, out: list[bytes]) -> bytes:
         """Append the standard JSON of `data` to `out`.

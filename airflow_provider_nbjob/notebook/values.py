@@ -11,7 +11,7 @@ from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 
 MAX_DEPTH = 64  # depth of nested lists and dicts; parsers of the notebook's language have a limit too
 MAX_VALUES = 200_000
-MAX_INT_BITS = 14_000  # about 4200 digits; Python parses at most 4300
+MAX_INT_BITS = 14_000  # about 4200 digits; Python parses and writes numbers of at most 4300
 SHOWN_MAX = 80  # characters of a value in a message
 PASSED = "None, booleans, numbers, texts, dates, and lists and dicts of these can be"
 
