@@ -14,6 +14,7 @@ from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import InvalidJob
 
 CONSOLE = "https://console.cloud.google.com"
+DIRECT_NAME = "content.ipynb"  # the API's name of a notebook from a direct or a Dataform source
 JOB_ID_FORM = "1 to 63 lowercase letters, digits, hyphens and underscores, beginning and ending with a letter or digit"
 
 

@@ -91,11 +91,11 @@ class JobEnd:
             "update_time": result.update_time,
             "output_notebook_uri": result.output_notebook_uri,
             "output_error": result.output_error,
-            "failed_cell": cell and _told(cell),
+            "failed_cell": cell and _cell_to_xcom(cell),
         }
 
 
-def _told(cell: ExecutedCell) -> dict[str, Any]:
+def _cell_to_xcom(cell: ExecutedCell) -> dict[str, Any]:
     ename, evalue = (cell.error.ename, cell.error.evalue) if cell.error else ("", "")
     return {"number": cell.number, "ename": one_line(ename), "evalue": one_line(evalue, EVALUE_MAX)}
 

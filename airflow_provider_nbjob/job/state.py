@@ -81,7 +81,12 @@ _TERMINAL = frozenset(
 def state_of(job: Any) -> JobState:
     """Return the state of a `NotebookExecutionJob` message, or of an object with its `job_state`.
 
-    A number that has no name in the client library becomes ``JOB_STATE_<number>``.
+    The message may be one of proto-plus, whose `job_state` is an enum, or a plain one of protobuf, whose `job_state` is
+    a number. A number that has no name in the client library becomes ``JOB_STATE_<number>``.
     """
     state = job.job_state
-    return JobState(getattr(state, "name", None) or f"JOB_STATE_{state}")
+    name = getattr(state, "name", None)
+    if name is None and hasattr(job, "DESCRIPTOR"):
+        value = job.DESCRIPTOR.fields_by_name["job_state"].enum_type.values_by_number.get(state)
+        name = value and value.name
+    return JobState(name or f"JOB_STATE_{state}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_nbjob.exceptions import InvalidJob
+from airflow_provider_nbjob.job import DIRECT_NAME
 from airflow_provider_nbjob.job.spec import SOURCES, NotebookExecutionJobSpec
 from airflow_provider_nbjob.notebook.parameters import parameterize
 from airflow_provider_nbjob.notebook.source import read_notebook
@@ -116,4 +117,4 @@ def _origin(spec: NotebookExecutionJobSpec) -> tuple[str, str | None]:
 def _file_name(spec: NotebookExecutionJobSpec) -> str:
     _, origin = _origin(spec)
     name = (origin or "").rpartition("/")[2].partition("#")[0]
-    return name if name.endswith(".ipynb") else "content.ipynb"
+    return name if name.endswith(".ipynb") else DIRECT_NAME
