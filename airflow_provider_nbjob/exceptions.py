@@ -1,7 +1,7 @@
-"""What can go wrong with a notebook job, one class per answer a caller may want to give.
+"""The errors of this provider, one class for each reaction that a caller may choose.
 
-A retry policy or an `on_failure_callback` can tell them apart by class; all derive from
-`NotebookExecutionJobError`. This module knows neither Airflow nor Google.
+A retry policy or an `on_failure_callback` distinguishes them by class. All derive from `NotebookExecutionJobError`.
+This module imports neither Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-# google.rpc.Code names after which the same request may succeed; the API documents none of this for notebook
-# jobs, so it is the set that Google's own client libraries treat as retryable, with ABORTED.
+# Names of google.rpc.Code after which the same request may succeed. The API documents none for notebook jobs. So this
+# is the set that Google's client libraries retry, with ABORTED.
 TRANSIENT_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "ABORTED"})
 
 
 class NotebookExecutionJobError(Exception):
-    """Base of all errors of this provider.
+    """Base class of all errors of this provider.
 
-    `public_message` is what may be shown to those who may not read the task's log: a text that names no file, account
-    or address of the machine that could not do something. If it is None, the error's own text is such a one.
+    `public_message` is the text for users who may not read the task's log. It names no file, account or address of the
+    machine on which the error occurred. If it is None, the error's own text meets this condition.
 
-    Errors can be copied and pickled, with all of their attributes: Airflow hands them to callbacks and retry policies.
+    Errors can be copied and pickled with all of their attributes, because Airflow passes them to callbacks and retry
+    policies.
     """
 
     public_message: str | None = None
@@ -30,19 +31,19 @@ class NotebookExecutionJobError(Exception):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same request may succeed later."""
+        """Return whether the same request may succeed later."""
         return False
 
     @property
     def public(self) -> str:
-        """The error as it may be shown to those who may not read the task's log."""
+        """Return the error's text for users who may not read the task's log."""
         return self.public_message or str(self)
 
 
 class ApiError(NotebookExecutionJobError):
-    """The API refused a request or could not be reached, after the hook's own retries.
+    """The API refused a request, or could not be reached, after the hook's own retries.
 
-    :param message: what was asked for, and the API's answer in plain text
+    :param message: the request, and the API's answer as plain text
     :param code: name of the google.rpc.Code, such as ``"PERMISSION_DENIED"``
     """
 
@@ -52,21 +53,22 @@ class ApiError(NotebookExecutionJobError):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same request may succeed later."""
+        """Return whether the same request may succeed later: whether `code` is one of `TRANSIENT_CODES`."""
         return self.code in TRANSIENT_CODES
 
 
 class CreateUnanswered(ApiError):
-    """A create got no answer, and may have been performed: the job may run, and cost.
+    """A create got no answer. The API may have performed it: the job may run, and cost money.
 
-    Any other error of a create says that no job was submitted.
+    Any other error of a create means that no job was submitted.
     """
 
 
 class CredentialsUnavailable(ApiError):
-    """There are no credentials that can be used, until somebody mends the connection, its key or the account.
+    """The credentials cannot be used until an administrator repairs the connection, its key or the account.
 
-    :param message: what was asked for, and what is wrong with the credentials
+    :param message: the request, and the problem with the credentials
+    :param code: name of the google.rpc.Code; default ``"UNAUTHENTICATED"``
     """
 
     def __init__(self, message: str, code: str = "UNAUTHENTICATED") -> None:
@@ -75,14 +77,15 @@ class CredentialsUnavailable(ApiError):
 
 
 class ConnectionUnavailable(ApiError):
-    """Airflow returned no connection of this id: nobody defined it, or the backend that holds it did not answer.
+    """Airflow returned no connection of this id: it is not defined, or the backend that holds it did not answer.
 
-    Airflow (3.1 to 3.3) reports both cases as "isn't defined", so this error is transient: the same look-up may succeed
-    later. It is not transient if a secrets backend denied the access; the code is then ``"PERMISSION_DENIED"``.
+    Airflow (3.1 to 3.3) reports both cases as "isn't defined". So this error is transient: the same request may succeed
+    later. If a secrets backend denied access, the code is ``"PERMISSION_DENIED"``, and the error is not transient.
 
     A connection that exists but cannot be used raises `CredentialsUnavailable` or `InvalidJob`.
 
-    :param message: which connection was asked for, and what Airflow answered
+    :param message: the id of the connection, and Airflow's answer
+    :param code: name of the google.rpc.Code; default ``"UNAVAILABLE"``
     """
 
     def __init__(self, message: str, code: str = "UNAVAILABLE") -> None:
@@ -90,9 +93,9 @@ class ConnectionUnavailable(ApiError):
 
 
 class InvalidJob(NotebookExecutionJobError):
-    """Bad input: the same request would fail again, so operators never retry it.
+    """The input is invalid. The same request would fail again, so operators never retry it.
 
-    :param problems: one text per fault, each naming the field, the value and the rule
+    :param problems: one message for each problem, which names the field, the value and the rule
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -101,13 +104,13 @@ class InvalidJob(NotebookExecutionJobError):
 
 
 class JobFailed(NotebookExecutionJobError):
-    """The job ended without success (FAILED, or PARTIALLY_SUCCEEDED where that is not accepted).
+    """The job ended without success: as FAILED, or as PARTIALLY_SUCCEEDED if the caller does not accept that.
 
-    :param message: what happened to which job
-    :param cell: number of the cell that failed, counting all cells from 1; ``None`` if that is not known
-    :param ename: name of the exception that it raised, such as ``"KeyError"``
-    :param evalue: that exception's text
-    :param traceback: its traceback, without colours and cut where huge
+    :param message: the job, its state and the reason
+    :param cell: number of the cell that failed, counting all cells from 1; None if it is not known
+    :param ename: name of the exception that the cell raised, such as ``"KeyError"``; None if it is not known
+    :param evalue: text of the exception, at most 2048 characters; None if it is not known
+    :param traceback: traceback without colours, at most 16384 characters; None if it is not known
     """
 
     def __init__(
@@ -127,39 +130,39 @@ class JobFailed(NotebookExecutionJobError):
 
 
 class JobCancelled(NotebookExecutionJobError):
-    """The job was cancelled by somebody else."""
+    """Another user or program cancelled the job."""
 
 
 class JobExpired(NotebookExecutionJobError):
-    """The job ran into the API's own time limit (`job_timeout`)."""
+    """The job reached the API's own time limit, `job_timeout`."""
 
 
 class JobTimeout(NotebookExecutionJobError):
-    """The job was not finished when the caller's deadline came."""
+    """The job had not ended at the caller's deadline."""
 
 
 class JobLost(NotebookExecutionJobError):
-    """The job is gone: somebody deleted it."""
+    """The job does not exist any more: another user or program deleted it."""
 
 
 class OutputUnavailable(NotebookExecutionJobError):
-    """The job is a success, but what the task wants of its executed notebook could not be done: see `on_output_error`.
+    """The job succeeded, but its executed notebook, which the task needs, could not be read: see `on_output_error`.
 
-    The job is not to be run again for it: the notebook can be read later.
+    The job need not run again: the notebook can be read later.
     """
 
 
 class NotebookUnreadable(NotebookExecutionJobError):
-    """An executed notebook cannot be read; the message says what there is in its place."""
+    """An executed notebook cannot be read; the message says why."""
 
 
 class JobUnwatched(ApiError):
-    """The wait for a job ended, although nothing says that the job did: looks at it were refused, or not answered.
+    """The wait for a job ended without its end: requests for the job were refused, or got no answer.
 
-    The job was not stopped, and may still run. Another try of the task goes on with it.
+    The job was not stopped, and may still run. The next try of the task goes on with it.
 
-    :param message: which job, why it could not be watched, and the last error
-    :param code: of the last error
+    :param message: the job, the reason why the wait ended, and the last error
+    :param code: name of the google.rpc.Code of the last error
     """
 
 
@@ -167,7 +170,11 @@ E = TypeVar("E", bound=Exception)
 
 
 def remade(kind: type[E], args: tuple[Any, ...], state: Mapping[str, Any]) -> E:
-    """Return an error of a class from its arguments and attributes, whatever parameters the class has."""
+    """Create an error of a class from its `args` and attributes, without the parameters of the class.
+
+    :param args: the error's `args`
+    :param state: the error's attributes by name
+    """
     error = kind.__new__(kind, *args)
     vars(error).update(state)
     return error

@@ -1,6 +1,7 @@
-"""What Airflow discovers of this provider, through the entry point `apache_airflow_provider`.
+"""Describe this provider to Airflow, which calls `get_provider_info` through the entry point `apache_airflow_provider`.
 
-Airflow calls it at every start, in some versions before it is configured: it imports nothing of ours.
+Airflow calls it at every start, in some versions before it is configured. So this module imports no other module of
+the provider.
 """
 
 from __future__ import annotations

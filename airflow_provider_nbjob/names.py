@@ -1,7 +1,7 @@
-"""What names of Google Cloud may consist of: checked before they are put into a host, a URL, a filter or a path.
+"""Patterns and checks of Google Cloud's names, to apply before a name becomes part of a host, URL, filter or path.
 
 The values come from DAGs, from `dag_run.conf` through templates, from XComs and from answers of the API. Every pattern
-is ASCII, names its bounds, and is to be matched whole (`fullmatch`). Pure: knows neither Airflow nor Google.
+is ASCII, has bounds, and must be matched by `fullmatch`. This module imports neither Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ PROJECT = (
     r"(?:(?:[-a-z0-9]{1,63}\.){0,10}[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?:)?"
     r"(?:[0-9]{1,19}|[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)"
 )
-# A region. Notebook jobs are regional: neither `global` nor a zone nor a multi-region has them. The bound lets
-# "{location}-aiplatform" be a label of DNS.
+# A region. Notebook jobs are regional: `global`, zones and multi-regions have none. With this bound,
+# "{location}-aiplatform" is a valid label of DNS.
 LOCATION = r"(?=[-a-z0-9]{1,50}(?![-a-z0-9]))[a-z]+(?:-[a-z]+)+[0-9]+"
-# The location of what a job refers to, such as a key, which may be elsewhere than in a region.
+# The location of a resource that a job refers to, such as a key. It need not be a region.
 ANY_LOCATION = r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"
-# A guess: Google documents no rule. It allows what Google mints (digits), what Google's examples and tests have
-# (RFC 1035), and underscores, which a public Terraform configuration has.
+# A guess, as Google documents no rule. It allows the ids that Google generates (digits), the ids of Google's examples
+# and tests (labels of RFC 1035), and underscores, which a public Terraform configuration uses.
 JOB_ID = r"[a-z0-9](?:[-_a-z0-9]{0,61}[a-z0-9])?"
-# The last part of the name of a schedule, a repository or a template, whose ids Google does not document alike.
+# The last part of the name of a schedule, repository or template. Google documents different rules for their ids.
 RESOURCE_ID = r"[A-Za-z0-9][-_.A-Za-z0-9]{0,127}"
 # A service account, by email or by its unique number.
 ACCOUNT = r"[A-Za-z0-9][-._A-Za-z0-9]{0,127}@[A-Za-z0-9][-.A-Za-z0-9]{0,252}|[0-9]{1,30}"
@@ -42,20 +42,22 @@ _CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def shown(value: object) -> str:
-    """Return a value as an error quotes it, cut if it is long; its type's name if it cannot be shown."""
+    """Return the `repr` of a value for an error, cut to 200 characters; the name of its type if `repr` fails."""
     try:
         text = repr(value[: SHOWN_MAX + 1]) if isinstance(value, str) else reprlib.repr(value)
-    except Exception:  # an integer of more than 4300 digits, say
+    except Exception:  # such as an integer of more than 4300 digits
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
 
 
 def check(field: str, value: object, pattern: str, form: str) -> str:
-    """Return a value that matches a pattern of this module whole.
+    """Return a value that matches the whole of a pattern of this module.
 
-    :param field: how the error names the value
-    :param form: the rule for a person, such as ``a region, such as us-central1``
-    :raises InvalidJob: otherwise, or if it is no text; the message has field, value and rule
+    :param field: name of the value in the error
+    :param pattern: a pattern of this module
+    :param form: the expected form for the error, such as ``a region, such as us-central1``
+    :raises InvalidJob: if the value is not a text, or does not match; the message names the field, the value and the
+        form
     """
     if isinstance(value, str) and re.fullmatch(pattern, value):
         return value
@@ -63,19 +65,21 @@ def check(field: str, value: object, pattern: str, form: str) -> str:
 
 
 def check_project(value: object, field: str = "project_id") -> str:
-    """Return a project's id or number; see `check`."""
+    """Return a valid id or number of a project; see `check`."""
     return check(field, value, PROJECT, "my-project, example.com:my-project or a project's number")
 
 
 def check_location(value: object, field: str = "location") -> str:
-    """Return the name of a region; see `check`."""
+    """Return a valid name of a region; see `check`."""
     return check(field, value, LOCATION, "us-central1")
 
 
 def schedule_id(schedule: str, location: str) -> str:
-    """Return the id of a schedule from its resource name, or the bare id that it is.
+    """Return the id of a schedule.
 
-    :raises InvalidJob: if it is neither, or in another location
+    :param schedule: resource name of the schedule, or its bare id
+    :param location: region that the schedule must be in
+    :raises InvalidJob: if `schedule` is neither, or names another location
     """
     form = "projects/{project}/locations/{location}/schedules/{schedule}, or the bare id"
     check("schedule", schedule, rf"(?:projects/{PROJECT}/locations/{LOCATION}/schedules/)?{RESOURCE_ID}", form)
@@ -86,13 +90,14 @@ def schedule_id(schedule: str, location: str) -> str:
 
 
 def check_object(value: str, field: str) -> str:
-    """Return the name of an object or of a folder in Cloud Storage; an empty one is the whole bucket.
+    """Return a valid name of an object or of a folder in Cloud Storage; the empty name stands for the whole bucket.
 
-    Names that URLs do not carry unchanged are refused: those with control characters, those that are no UTF-8, and
-    ``.`` and ``..``, which HTTP clients resolve. Slashes are escaped in the URLs of the API, so that these two may be
-    parts of a name.
+    Refuse names that URLs do not carry unchanged: names with control characters, names that are not valid UTF-8, and
+    ``.`` and ``..``, which HTTP clients resolve. The last two may be parts of a name, because URLs of the API escape
+    slashes.
 
-    :raises InvalidJob: if it is none
+    :param field: name of the value in the error
+    :raises InvalidJob: if the name is invalid
     """
     problem = None
     if _CONTROL.search(value):
@@ -109,9 +114,9 @@ def check_object(value: str, field: str) -> str:
 
 
 def accounts_of(impersonation_chain: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return the accounts of a chain, which may be one text with commas, as Airflow takes it.
+    """Return the accounts of an impersonation chain, which may be one text with commas, as in Airflow.
 
-    Spaces around an account are not part of it; any other character is, so that a malformed account is refused.
+    Strip only spaces around an account. Any other character stays, so that a malformed account is refused.
     """
     chain = impersonation_chain or ()
     return tuple(account.strip(" ") for account in (chain.split(",") if isinstance(chain, str) else chain))

@@ -1,7 +1,7 @@
-"""Decide what an error means for those who wait for a job: one table by code, for worker, triggerer and sensor.
+"""Decide whether an error of a poll ends the wait for a job: by one table, for worker, triggerer and sensor.
 
-A look is free, and a stop costs hours. So no single error ends a wait, and no error of a look stops a job: only the
-caller's deadline does, and whoever asks for it. Pure: knows neither Airflow nor Google.
+A poll is free, and stopping a job loses hours of work. So no single error ends a wait, and no error of a poll stops a
+job: only the caller's deadline stops it, or a user. This module imports neither Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from airflow_provider_nbjob.exceptions import (
     NotebookExecutionJobError,
 )
 
-REFUSALS_MIN = 3  # answers that refuse a look, without an answer between them that grants it, ...
-REFUSED_SECONDS = 600.0  # ... over so many seconds: then the wait ends
+# A wait ends after at least so many refused polls, without a successful one between them, over so many seconds.
+REFUSALS_MIN = 3
+REFUSED_SECONDS = 600.0
 NOT_FOUND_MIN = 2  # consecutive answers NOT_FOUND after which a job is lost
-OUTAGE_SECONDS_MAX = 86_400.0  # of a wait that has no deadline; the API's own default limit of a run
-CONNECTION_SECONDS_MAX = 600.0  # age at which a connection is read anew, though nothing says that it has changed
+OUTAGE_SECONDS_MAX = 86_400.0  # limit of an outage in a wait without a deadline; the API's default limit of a run
+CONNECTION_SECONDS_MAX = 600.0  # age at which a connection is read again without any sign that it has changed
 FAILED = "Looking failed, and will be tried again: %s"
 ANSWERS_AGAIN = "The API answers again, after %s failed looks in %.0f s"
 
 
 class Meaning(Enum):
-    """What an error says of the job that was looked at."""
+    """The meaning of an error of a poll for the job."""
 
     OUTAGE = "nothing: looking goes on while the deadline allows"
     REFUSED = "it cannot be watched, if the error lasts"
@@ -39,11 +40,11 @@ class Meaning(Enum):
 
 
 class Rule(NamedTuple):
-    """A row of the table. None of them stops the job: whether it is stopped is no question for a look to answer.
+    """A row of the table. No row stops the job: an error of a poll never does.
 
-    :param meaning: when the wait ends
-    :param reread_after: seconds, since it was read last, after which the connection is read anew: its key or its
-        endpoint may have been mended. None: the error has nothing to do with it
+    :param meaning: decides when the wait ends
+    :param reread_after: age in seconds at which the connection is read again, because its key or its endpoint may have
+        been repaired; None if the error does not depend on the connection
     """
 
     meaning: Meaning
@@ -52,32 +53,32 @@ class Rule(NamedTuple):
 
 _OUTAGE, _REFUSED = Rule(Meaning.OUTAGE, reread_after=60.0), Rule(Meaning.REFUSED, reread_after=60.0)
 
-# By name of the google.rpc.Code. A number or a name that is not here is an outage.
+# Rules by name of the google.rpc.Code. A number, or a name that is not listed, is an outage.
 BY_CODE: Mapping[str, Rule] = {
-    "CANCELLED": _OUTAGE,  # a proxy or a server that shut down gave the call up
+    "CANCELLED": _OUTAGE,  # a proxy, or a server that shut down, abandoned the call
     "UNKNOWN": _OUTAGE,
-    "INVALID_ARGUMENT": _REFUSED,  # `InvalidJob`; a malformed endpoint or account in the connection too
+    "INVALID_ARGUMENT": _REFUSED,  # also `InvalidJob`, and a malformed endpoint or account in the connection
     "DEADLINE_EXCEEDED": _OUTAGE,
-    "NOT_FOUND": _REFUSED,  # of a listing: the project or the location; of a job it is `JobLost`
-    "ALREADY_EXISTS": _OUTAGE,  # no answer to a look
-    "PERMISSION_DENIED": _REFUSED,  # a role that is being replaced, a quota project, a perimeter
+    "NOT_FOUND": _REFUSED,  # the project or the location of a list; for a job the hook raises `JobLost`
+    "ALREADY_EXISTS": _OUTAGE,  # not an answer to a poll
+    "PERMISSION_DENIED": _REFUSED,  # such as a role that is being replaced, a quota project, or a perimeter
     "RESOURCE_EXHAUSTED": _OUTAGE,
     "FAILED_PRECONDITION": _REFUSED,
     "ABORTED": _OUTAGE,
     "OUT_OF_RANGE": _REFUSED,
-    "UNIMPLEMENTED": _REFUSED,  # a proxy without the method, a host that serves another API
+    "UNIMPLEMENTED": _REFUSED,  # a proxy without the method, or a host that serves another API
     "INTERNAL": _OUTAGE,
-    "UNAVAILABLE": _OUTAGE,  # an Airflow connection that cannot be read too
+    "UNAVAILABLE": _OUTAGE,  # also a connection that Airflow cannot read
     "DATA_LOSS": _OUTAGE,
     "UNAUTHENTICATED": Rule(Meaning.OUTAGE, reread_after=1.0),  # a key that is being rotated
 }
 _LOST = Rule(Meaning.GONE)
-# The connection was read, and its credentials cannot be used: a key that is none, an account that was deleted.
+# The connection was read, and its credentials cannot be used: the key is malformed, or the account was deleted.
 _CREDENTIALS = Rule(Meaning.REFUSED, reread_after=1.0)
 
 
 def rule_of(error: BaseException) -> Rule:
-    """Return the row of the table for an error of a look; one that is not this provider's own is an outage."""
+    """Return the row of the table for an error of a poll. An error that is not this provider's own is an outage."""
     if isinstance(error, JobLost):
         return _LOST
     if isinstance(error, CredentialsUnavailable):
@@ -89,11 +90,11 @@ def rule_of(error: BaseException) -> Rule:
 
 @dataclass
 class Streak:
-    """The errors that one wait meets, one after the other, until a look is answered.
+    """The consecutive errors of one wait, until a poll succeeds.
 
-    An outage between two refusals neither counts nor starts the count again: it says nothing.
+    An outage between two refusals neither counts as a refusal nor resets their count.
 
-    :param has_deadline: whether the wait has one; without, `OUTAGE_SECONDS_MAX` without an answer end it
+    :param has_deadline: whether the wait has a deadline; without one, `OUTAGE_SECONDS_MAX` without an answer end it
     :param failures: number of errors since the last answer
     """
 
@@ -106,27 +107,28 @@ class Streak:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the first of the errors, 0 if there is none."""
+        """Return the seconds since the first of the errors; 0 if there is none."""
         return time.monotonic() - self._since if self.failures else 0.0
 
     @property
     def awaits_confirmation(self) -> bool:
-        """Whether the last error says that the job is gone."""
+        """Return whether the last error says that the job was deleted."""
         return self._not_found > 0
 
     @property
     def is_refused(self) -> bool:
-        """Whether one of the errors says that the job cannot be watched."""
+        """Return whether one of the errors is a refusal."""
         return self._refusals > 0
 
     def answered(self) -> None:
-        """Take an answer that shows the job."""
+        """Record an answer that shows the job."""
         self.failures = self._refusals = self._not_found = 0
 
     def failed(self, what: str, error: BaseException) -> NotebookExecutionJobError | None:
-        """Take an error, and return what ends the wait, or None if it goes on.
+        """Record an error, and return the error that ends the wait, or None if the wait goes on.
 
-        :param what: is looked at: ``Notebook job projects/...``
+        :param what: name of the job in the error, such as ``Notebook job projects/...``
+        :param error: the error of the poll
         :return: `JobLost`, or a `JobUnwatched` that says that the job goes on
         """
         now = time.monotonic()
@@ -149,7 +151,7 @@ class Streak:
 
 
 class FailedLooks:
-    """The failed looks of one wait. Logs a streak of them when it begins, and with its length when it ends.
+    """The failed polls of one wait. Log each streak of failures once when it begins, and once when it ends.
 
     ::
 
@@ -161,9 +163,9 @@ class FailedLooks:
         else:
             failed_looks.end()
 
-    :param log: a logger
-    :param what: is looked at: ``Notebook job projects/...``
-    :param has_deadline: see `Streak`
+    :param log: logger
+    :param what: name of the job in errors, such as ``Notebook job projects/...``
+    :param has_deadline: see `Streak`; default True
     """
 
     def __init__(self, log: Any, what: str = "", *, has_deadline: bool = True) -> None:
@@ -173,28 +175,28 @@ class FailedLooks:
 
     @property
     def failures(self) -> int:
-        """Number of failures in the streak that lasts."""
+        """Return the number of failures since the last success."""
         return self._streak.failures
 
     @property
     def awaits_confirmation(self) -> bool:
-        """Whether the last failure says that the job is gone."""
+        """Return whether the last failure says that the job was deleted."""
         return self._streak.awaits_confirmation
 
     @property
     def is_refused(self) -> bool:
-        """Whether a look was refused since the last success."""
+        """Return whether a poll was refused since the last success."""
         return self._streak.is_refused
 
     def fail(self, error: BaseException) -> NotebookExecutionJobError | None:
-        """Take a failure of whatever kind, and return what ends the wait, or None if it goes on; see `Streak`."""
+        """Record a failure of any kind; return the error that ends the wait, or None if it goes on. See `Streak`."""
         if not self._streak.failures:
             trace = None if isinstance(error, NotebookExecutionJobError) else error
             self._log.warning(FAILED, error, exc_info=trace)
         return self._streak.failed(self._what, error)
 
     def end(self) -> None:
-        """Take a success."""
+        """Record a success, which ends a streak."""
         if self._streak.failures:
             self._log.info(ANSWERS_AGAIN, self._streak.failures, self._streak.seconds)
         self._streak.answered()
@@ -203,9 +205,9 @@ class FailedLooks:
 def unwatched(what: str, why: str, error: BaseException) -> JobUnwatched:
     """Return the error of a wait that ended while the job goes on.
 
-    :param what: that could not be watched: ``Notebook job projects/...``
-    :param why: the wait ended
-    :param error: the last one; its code is the new one's too
+    :param what: name of the job, such as ``Notebook job projects/...``
+    :param why: the reason why the wait ended
+    :param error: the last error; the new one has the same code
     """
     code = "INVALID_ARGUMENT" if isinstance(error, InvalidJob) else getattr(error, "code", "UNKNOWN")
     return JobUnwatched(

@@ -1,4 +1,4 @@
-"""Run a notebook once for each of several days, and gather what each run handed out."""
+"""Run a notebook once for each of several days, and gather the result of each run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ with DAG(
         poll_interval=2,
         max_active_tis_per_dag=10,
     ).expand(
-        # Assigned in a cell after the one that is tagged `parameters`.
+        # A cell after the one that is tagged `parameters` assigns these.
         parameters=[
             {"day": "{{ dag_run.run_after | ds }}", "orders": 300},
             {"day": "{{ macros.ds_add(dag_run.run_after | ds, -1) }}", "orders": 400},
@@ -36,7 +36,7 @@ with DAG(
 
     @task
     def gather(returned: list[dict]) -> dict[str, float]:
-        """Map each day to its revenue, from the notebook's cell that is tagged `result`."""
+        """Return the revenue of each day, from the notebook's cell that is tagged `result`."""
         revenue = {}
         for job in returned:
             result = job["results"]["result"]

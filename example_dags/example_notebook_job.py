@@ -1,4 +1,4 @@
-"""Run a notebook that lies in Cloud Storage, without holding a worker, and use its result.
+"""Run a notebook from Cloud Storage without occupying a worker, and use its result.
 
 Trigger it with ``{"notebook": "failing.ipynb"}`` to see a notebook fail.
 """
@@ -37,7 +37,7 @@ with DAG(
 
     @task
     def report(result: dict) -> str:
-        """Read what the notebook's task returned."""
+        """Print the result of the notebook's task, and return the URI of the executed notebook."""
         print("XCom of run_notebook:", json.dumps(result, indent=2))
         return result["output_notebook_uri"]
 

@@ -1,4 +1,4 @@
-"""Submit a job without waiting for it, and wait for it elsewhere: in each of the sensor's three ways."""
+"""Submit a job without waiting for it, and wait for it with a sensor in each of its three modes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ with DAG(
     )
     job = submit.output["name"]
 
-    # Holds its worker: for short waits.
+    # Occupies its worker: for short waits.
     NotebookExecutionJobSensor(task_id="poke", notebook_execution_job=job, poke_interval=2)
 
-    # Gives its worker back between two looks.
+    # Releases its worker between two polls.
     NotebookExecutionJobSensor(task_id="reschedule", notebook_execution_job=job, poke_interval=2, mode="reschedule")
 
-    # Waits in the triggerer: for many, and for long, waits.
+    # Waits in the triggerer: for many waits, and for long ones.
     NotebookExecutionJobSensor(task_id="deferrable", notebook_execution_job=job, poke_interval=2, deferrable=True)

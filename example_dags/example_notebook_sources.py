@@ -1,4 +1,4 @@
-"""The two other places that a notebook can come from: a file beside the DAG, and a Dataform repository."""
+"""Run a notebook from a file beside the DAG, and one from a Dataform repository."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ with DAG(
     schedule=None,
     tags=["example", "notebook"],
     doc_md=__doc__,
-    # What all notebooks of a DAG share is said once.
+    # Arguments that all notebooks of the DAG share.
     default_args={
         "location": "us-central1",
         "notebook_runtime_template_resource_name": "example-template",

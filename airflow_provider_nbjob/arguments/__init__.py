@@ -1,1 +1,1 @@
-"""The arguments of operators and of the sensor: what they may be, and when that is checked."""
+"""The rules for the arguments of operators and of the sensor, and the times at which they are checked."""

@@ -1,4 +1,4 @@
-"""What the operators and the sensor share: the way to the API, and the check of their arguments."""
+"""The base class of operators and of the sensor: their connection, and the check of their arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_nbjob.lifecycle.final_errors import never_retried
 from airflow_provider_nbjob.notebook import ON_OUTPUT_ERROR
 from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 
-PROBLEMS_MAX = 20  # of all instances of a mapped task that are told
+PROBLEMS_MAX = 20  # reported problems of all instances of a mapped task
 
 RULES: dict[str, Rule] = {
     "location": optional(checks.matches(re.compile(names.LOCATION), "us-central1")),
@@ -27,7 +27,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-# Of those that wait for the end of a job: how they wait, and what they make of it.
+# Arguments of tasks that wait for the end of a job.
 END_RULES: dict[str, Rule] = {
     **dict.fromkeys(("deferrable", "accept_partial_success", "log_output", "fail_on_cell_error"), checks.boolean),
     "collect_results": optional(checks.boolean),
@@ -38,10 +38,10 @@ END_RULES: dict[str, Rule] = {
 
 
 class CheckedTask(HasConnection):
-    """A task that checks each argument as early as it is known: when its DAG is parsed, or when it runs.
+    """A task that checks each argument as early as it is known: when its DAG is parsed, or when the task runs.
 
-    `rules` has one for each argument, under the name of its attribute. All that is wrong is raised in one `InvalidJob`,
-    which Airflow does not retry: a mapped task is made on the worker.
+    `rules` holds one rule for each argument, by the name of its attribute. One `InvalidJob` reports all problems.
+    Airflow does not retry it, because Airflow creates the operator of a mapped task on the worker.
     """
 
     rules: ClassVar[Mapping[str, Rule]] = RULES
@@ -49,31 +49,32 @@ class CheckedTask(HasConnection):
 
     @classmethod
     def argument_names(cls) -> set[str]:
-        """Return the names of the arguments that `problems_in` judges.
+        """Return the names of the arguments that `problems_in` checks.
 
-        `dag` may be one of them, for what is relative to its file; it is None if it is not known yet.
+        One of them may be `dag`, for paths that are relative to its file. Its value is None if it is not known yet.
         """
         return set(cls.rules)
 
     @classmethod
     def problems_in(cls, values: Mapping[str, Any]) -> list[str]:
-        """Return what is wrong with arguments.
+        """Check arguments, and return one message for each problem.
 
-        :param values: all of `argument_names`; None if it is not given, `UNKNOWN` if only the run knows it
+        :param values: values of all `argument_names`: None if an argument is not given, `UNKNOWN` if it is known only
+            when the task runs
         """
         return problems_of(values, cls.rules)
 
     def check_known(self) -> None:
-        """Refuse what can be known to be wrong before a template is rendered.
+        """Check the arguments before templates are rendered, as far as they are known.
 
-        :raises InvalidJob: never retried
+        :raises InvalidJob: with one message for each problem; Airflow does not retry it
         """
         self._refuse({name: self._known(name, self._argument(name)) for name in self.argument_names()})
 
     def check_rendered(self) -> None:
-        """Refuse what is wrong once all templates are rendered.
+        """Check the arguments after all templates are rendered.
 
-        :raises InvalidJob: never retried
+        :raises InvalidJob: with one message for each problem; Airflow does not retry it
         """
         self._refuse({name: self._argument(name) for name in self.argument_names()})
 
@@ -84,7 +85,10 @@ class CheckedTask(HasConnection):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Check the arguments that are given, then return what Airflow's `partial` does."""
+        """Check the given arguments, and return Airflow's partial operator as a `CheckedPartial`.
+
+        :raises InvalidJob: with one message for each problem
+        """
         from airflow_provider_nbjob.arguments.mapping import CheckedPartial
 
         cls._refuse({**dict.fromkeys(cls.argument_names(), UNKNOWN), **cls._known_of(kwargs)})
@@ -93,11 +97,12 @@ class CheckedTask(HasConnection):
 
     @classmethod
     def check_expanded(cls, given: Mapping[str, Any], mapped: Mapping[str, Any]) -> None:
-        """Refuse what is wrong with a mapped task.
+        """Check the arguments of a mapped task.
 
-        :param given: to all instances
-        :param mapped: values of one argument each; those that are no list are known only when the task runs
-        :raises InvalidJob: never retried
+        :param given: arguments of all instances
+        :param mapped: lists of values by argument, one value for each instance; a value that is not a list is known
+            only when the task runs
+        :raises InvalidJob: with one message for each problem; Airflow does not retry it
         """
         values = {**cls._not_given(), **cls._known_of(given), **dict.fromkeys(mapped, UNKNOWN)}
         problems = cls.problems_in(values)
@@ -114,9 +119,11 @@ class CheckedTask(HasConnection):
 
     @classmethod
     def check_expanded_kwargs(cls, given: Mapping[str, Any], mapped: Iterable[Mapping[str, Any]]) -> None:
-        """Refuse what is wrong with a mapped task; see `check_expanded`.
+        """Check the arguments of a task that is mapped by `expand_kwargs`; see `check_expanded`.
 
-        :param mapped: the arguments of one instance each
+        :param given: arguments of all instances
+        :param mapped: further arguments, one mapping for each instance
+        :raises InvalidJob: with one message for each problem; Airflow does not retry it
         """
         problems = []
         for number, kwargs in enumerate(mapped):
@@ -126,7 +133,7 @@ class CheckedTask(HasConnection):
 
     @classmethod
     def warn_about(cls, arguments: Mapping[str, Any]) -> None:
-        """Warn about arguments that are valid and unwise."""
+        """Warn about arguments that are valid but harmful; a subclass may override this."""
 
     # --- inside ---
 
@@ -136,12 +143,12 @@ class CheckedTask(HasConnection):
 
     @classmethod
     def _not_given(cls) -> dict[str, Any]:
-        """Return None for each argument; of those with a default that has a rule, the default is right."""
+        """Return None for each argument that is required or has no rule, and `UNKNOWN` for one with a valid default."""
         return {n: UNKNOWN if n in cls.rules and n != "location" else None for n in cls.argument_names()}
 
     @classmethod
     def _known(cls, name: str, value: Any) -> Any:
-        """Return a value with what Airflow renders of it replaced by `UNKNOWN`."""
+        """Return a value with all templates in it replaced by `UNKNOWN`, if the argument is a template field."""
         return known(value) if name in cls.template_fields else value
 
     @classmethod
@@ -150,9 +157,11 @@ class CheckedTask(HasConnection):
 
 
 def problems_of_job_name(values: Mapping[str, Any], field: str = "notebook_execution_job") -> list[str]:
-    """Return what is wrong with the name of a job, and with the location that a bare id needs.
+    """Check the name of a job, and the location, which a bare job id requires.
 
-    :param values: arguments of a task, with `field` and `location`
+    :param values: arguments of a task, which include `field` and `location`
+    :param field: name of the argument that names the job
+    :return: one message for each problem
     """
     name, location = values[field], values["location"]
     if name is UNKNOWN:

@@ -1,7 +1,7 @@
 """Check the arguments of a mapped task when its DAG is parsed.
 
-Airflow makes the operators of a mapped task on the worker, so their own checks come late. Airflow 3.1 to 3.3 let a
-class override `partial` (`BaseOperatorMeta` says so); it returns an `OperatorPartial`, whose module is not public.
+Airflow creates the operators of a mapped task on the worker, so their own checks come late. Airflow 3.1 to 3.3 let a
+class override `partial`, as `BaseOperatorMeta` documents. It returns an `OperatorPartial`, whose module is not public.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class CheckedPartial(OperatorPartial):
-    """What `partial` returns: checks what it is expanded with.
+    """A partial operator that checks the arguments that it is expanded with.
 
-    `defaults` are the arguments that the DAG, its task groups and the call itself give by `default_args`.
+    `defaults` holds the `default_args` of the DAG, of its task group and of the call itself.
     """
 
     __slots__ = ("defaults",)
@@ -26,25 +26,26 @@ class CheckedPartial(OperatorPartial):
 
     @classmethod
     def of(cls, made: OperatorPartial, defaults: Mapping[str, Any] | None) -> CheckedPartial:
-        """Return one in place of Airflow's own, which is used no more.
+        """Convert Airflow's partial operator, which must not be used any more.
 
+        :param made: Airflow's partial operator
         :param defaults: `default_args` of the call
         """
         checked = cls(operator_class=made.operator_class, kwargs=made.kwargs, params=made.params)
-        made._expand_called = True  # else it warns, when it goes, that it was never mapped
+        made._expand_called = True  # else Airflow warns, when it is deleted, that it was never mapped
         owners = (made.kwargs.get("dag"), made.kwargs.get("task_group"))
         inherited = [owner.default_args or {} for owner in owners if owner is not None]
         checked.defaults = {name: value for given in (*inherited, defaults or {}) for name, value in given.items()}
         return checked
 
     def expand(self, **mapped_kwargs: Any) -> Any:
-        """Check all that is known, then map; see Airflow."""
-        self._expand_called = True  # else it warns, after an error, that it was never mapped
+        """Check all known arguments, then map the task, as Airflow's `expand` does."""
+        self._expand_called = True  # else Airflow warns, after an error, that it was never mapped
         self._task.check_expanded(self._given, mapped_kwargs)
         return super().expand(**mapped_kwargs)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
-        """Check all that is known, then map; see Airflow."""
+        """Check all known arguments, then map the task, as Airflow's `expand_kwargs` does."""
         self._expand_called = True
         if isinstance(kwargs, Sequence):
             self._task.check_expanded_kwargs(self._given, [item for item in kwargs if isinstance(item, Mapping)])

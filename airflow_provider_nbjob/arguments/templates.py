@@ -1,6 +1,6 @@
-"""Values with and without templates: what only the run knows.
+"""Find templates in values: Airflow renders them only when the task runs.
 
-Pure: knows neither Airflow nor Google.
+This module imports neither Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 
 from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 
-BEGINNINGS = ("{{", "{%", "{#")  # of an expression, a statement and a comment of Jinja
+BEGINNINGS = ("{{", "{%", "{#")  # an expression, a statement and a comment of Jinja begin so
 
 
 def is_templated(value: Any) -> bool:
-    """Return whether a value is known only when the task runs: a Jinja template, an XComArg, or holding one."""
+    """Return whether a value is, or contains, a Jinja template or an XComArg, and is known only when the task runs."""
     try:
         return _is_templated(value)
-    except RecursionError:  # it contains itself, or is nested too deep: whoever checks it says so
+    except RecursionError:  # the value contains itself, or is nested too deep: its rule reports that
         return False
 
 
 def known(value: Any, instead: Any = UNKNOWN) -> Any:
-    """Return a value with all that is templated in it replaced, so that the rest can be checked.
+    """Replace all templates in a value, so that the rest of it can be checked.
 
-    :param instead: what stands for a template
+    :param instead: the replacement of a template; default `UNKNOWN`
     """
     try:
         return _known(value, instead)
@@ -37,12 +37,12 @@ def _is_templated(value: Any) -> bool:
     if isinstance(value, str):
         return any(beginning in value for beginning in BEGINNINGS)
     if isinstance(value, Mapping):
-        return any(_is_templated(part) for part in value.values())  # Airflow renders no keys
+        return any(_is_templated(part) for part in value.values())  # Airflow does not render keys
     if isinstance(value, list | tuple | set | frozenset):
         return any(_is_templated(part) for part in value)
     if isinstance(value, os.PathLike):
-        return False  # it has a method `resolve` as an XComArg has
-    # An XComArg and its like, an object with templates of its own, or a function that Airflow calls to render it.
+        return False  # a path has a method `resolve`, like an XComArg
+    # An XComArg or a similar reference, an object with template fields, or a function that Airflow calls to render.
     return hasattr(value, "resolve") or hasattr(value, "template_fields") or callable(value)
 
 

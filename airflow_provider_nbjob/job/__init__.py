@@ -1,7 +1,11 @@
-"""The resource NotebookExecutionJob: its states, names, arguments and results. Knows neither Airflow nor Google."""
+"""The resource NotebookExecutionJob: its states, names, arguments and results.
+
+This package imports neither Airflow nor a package of Google's.
+"""
 
 from airflow_provider_nbjob.job.name import (
     CONSOLE,
+    DIRECT_NAME,
     JOB_ID_FORM,
     JobName,
     bucket_and_path,
@@ -14,6 +18,7 @@ from airflow_provider_nbjob.job.state import JobState, state_of
 
 __all__ = [
     "CONSOLE",
+    "DIRECT_NAME",
     "JOB_ID_FORM",
     "OUTPUT_ERROR_MAX",
     "JobName",

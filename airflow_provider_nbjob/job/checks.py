@@ -1,6 +1,6 @@
-"""Rules for the values of arguments: each tells a person what is wrong with a value.
+"""Rules for the values of arguments: each yields one message for each problem with a value.
 
-Pure: knows neither Airflow nor Google.
+This module imports neither Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ Rule = Callable[[Any], Iterator[str]]
 
 
 def problems_of(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> list[str]:
-    """Return what is wrong with values, each problem with the name of the argument."""
+    """Check arguments, and return one message for each problem.
+
+    Skip arguments that have a rule but no value, and values that are `UNKNOWN`.
+
+    :param values: values by the name of the argument
+    :param rules: rules by the name of the argument
+    :return: messages of the form ``"{name}: {problem}"``; empty if all values are valid
+    """
     return [
         f"{name}: {problem}"
         for name, rule in rules.items()
@@ -28,17 +35,17 @@ def problems_of(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> list[st
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether an argument is not given; a template may come out as nothing."""
+    """Return whether a value counts as not given: None, or the empty text that a template may render to."""
     return value is None or (isinstance(value, str) and not value)
 
 
 def is_nothing(value: Any) -> bool:
-    """Return whether an argument is not given, or its template came out as nothing, which Jinja writes ``"None"``."""
+    """Return whether a value is missing or the text ``"None"``, which Jinja renders from None."""
     return is_missing(value) or (isinstance(value, str) and value == "None")
 
 
 def optional(rule: Rule) -> Rule:
-    """Return a rule that lets an argument be missing."""
+    """Return a rule that accepts a missing value and applies `rule` to any other."""
 
     def check(value: Any) -> Iterator[str]:
         if not is_missing(value):
@@ -48,9 +55,9 @@ def optional(rule: Rule) -> Rule:
 
 
 def matches(pattern: re.Pattern[str], form: str) -> Rule:
-    """Return a rule for texts that match a pattern whole.
+    """Return a rule for texts that match the whole of a pattern.
 
-    :param form: the rule for a person
+    :param form: the expected form, for the message
     """
 
     def check(value: Any) -> Iterator[str]:
@@ -61,13 +68,13 @@ def matches(pattern: re.Pattern[str], form: str) -> Rule:
 
 
 def boolean(value: Any) -> Iterator[str]:
-    """Refuse all but True and False: a text such as "false" is true to Python."""
+    """Refuse all values but True and False. A text such as "false" would be true in Python."""
     if not isinstance(value, bool):
         yield f"{names.shown(value)} is of type {type(value).__name__}; it must be True or False"
 
 
 def choice(choices: Sequence[str]) -> Rule:
-    """Return a rule for one of several texts, or None."""
+    """Return a rule that accepts None and each of `choices`."""
 
     def rule(value: Any) -> Iterator[str]:
         if value is not None and value not in choices:
@@ -77,7 +84,7 @@ def choice(choices: Sequence[str]) -> Rule:
 
 
 def text(value: Any) -> Iterator[str]:
-    """Refuse what is no text, and the empty one."""
+    """Refuse values that are not texts, and the empty text."""
     if not isinstance(value, str) or not value:
         yield f"{names.shown(value)} is of type {type(value).__name__}; it must be a text that is not empty"
 
@@ -85,7 +92,8 @@ def text(value: Any) -> Iterator[str]:
 def whole_number(least: int, unit: str) -> Rule:
     """Return a rule for integers of at least `least`.
 
-    :param unit: such as ``"bytes"``, for the message
+    :param least: the smallest accepted value, in `unit`
+    :param unit: plural noun for the message, such as ``"bytes"``
     """
 
     def check(value: Any) -> Iterator[str]:
@@ -98,7 +106,7 @@ def whole_number(least: int, unit: str) -> Rule:
 
 
 def poll_interval(value: Any) -> Iterator[str]:
-    """Refuse what is no interval between two looks; see `check_poll_interval`."""
+    """Refuse values that are not a poll interval; see `check_poll_interval`."""
     try:
         check_poll_interval(value)
     except InvalidJob as error:
@@ -106,7 +114,7 @@ def poll_interval(value: Any) -> Iterator[str]:
 
 
 def project(value: Any) -> Iterator[str]:
-    """Refuse what is neither the id nor the number of a project."""
+    """Refuse values that are neither the id nor the number of a project."""
     try:
         names.check_project(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
     except InvalidJob as error:
@@ -114,7 +122,7 @@ def project(value: Any) -> Iterator[str]:
 
 
 def impersonation_chain(value: Any) -> Iterator[str]:
-    """Refuse what is neither an account, nor several in a sequence or separated by commas."""
+    """Refuse values that are neither accounts separated by commas nor a sequence of accounts."""
     accounts = value.split(",") if isinstance(value, str) else value
     if not isinstance(accounts, (list, tuple)):
         yield f"{names.shown(value)} is of type {type(value).__name__}; it must be a text or a list of texts"

@@ -1,7 +1,7 @@
-"""Deadlines by the wall clock that a step of this clock neither moves nor loses.
+"""Keep deadlines when the wall clock steps.
 
-A deadline is told in wall time, so that another process can go on with it. Within a process the monotonic clock counts.
-Knows neither Airflow nor Google.
+A deadline is stored in wall-clock time, so that another process can go on with it. Within a process it is counted by
+the monotonic clock. This module imports neither Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numbers import Real
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import InvalidJob
 
-# A step of the wall clock, by NTP or by hand, is believed once it has lasted so long: until then a wait that begins
+# Accept a step of the wall clock, by NTP or by hand, once it has lasted this many seconds. A wait that begins earlier
 # counts from the clock before the step.
 STEP_SECONDS = 900.0
-SLEW_SECONDS = 1.0  # a smaller difference is no step: the clock was adjusted
+SLEW_SECONDS = 1.0  # a smaller difference is an adjustment of the clock, not a step
 
 
 class SteadyClock:
-    """The wall clock without its steps, as far as this process can tell them."""
+    """A wall clock that ignores steps until they have lasted `STEP_SECONDS`. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -29,7 +29,7 @@ class SteadyClock:
         self._stepped_at = 0.0
 
     def now(self) -> float:
-        """Return POSIX seconds."""
+        """Return the time in POSIX seconds."""
         with self._lock:
             monotonic = time.monotonic()
             offset = time.time() - monotonic
@@ -46,14 +46,14 @@ _clock = SteadyClock()
 
 
 def now() -> float:
-    """Return POSIX seconds, by a clock that takes no part in steps of the wall clock until these have lasted."""
+    """Return the time of this process's `SteadyClock`, in POSIX seconds."""
     return _clock.now()
 
 
 class Deadline:
-    """A moment in wall time, from now on counted by the monotonic clock.
+    """A moment in wall-clock time that is counted by the monotonic clock from now on.
 
-    :param end_time: POSIX seconds; None: never
+    :param end_time: POSIX seconds, or None for no deadline
     """
 
     def __init__(self, end_time: float | None) -> None:
@@ -61,19 +61,20 @@ class Deadline:
 
     @property
     def is_finite(self) -> bool:
-        """Whether there is a deadline."""
+        """Return whether there is a deadline."""
         return math.isfinite(self._end)
 
     @property
     def remaining(self) -> float:
-        """Seconds until then, at least 0; infinite if there is no deadline."""
+        """Return the seconds until the deadline, at least 0; infinity if there is none."""
         return max(0.0, self._end - time.monotonic())
 
 
 def check_end_time(value: object) -> float | None:
-    """Return a deadline in POSIX seconds, or None for none.
+    """Validate a deadline.
 
-    :raises InvalidJob: if it is neither a finite number nor None
+    :return: POSIX seconds, or None for no deadline
+    :raises InvalidJob: if the value is neither a finite number nor None
     """
     if value is None:
         return None

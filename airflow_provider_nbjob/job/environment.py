@@ -1,6 +1,7 @@
-"""The machine, disk and network of a job: `custom_environment_spec`, checked without a package of Google's.
+"""Check `custom_environment_spec`, the machine, disk and network of a job, without a package of Google's.
 
-The fields are those of the API's messages, see `environment_fields`. Pure: knows neither Airflow nor Google.
+`environment_fields` holds the fields of the API's messages. This module imports neither Airflow nor a package of
+Google's.
 """
 
 from __future__ import annotations
@@ -25,14 +26,19 @@ NEWER = (
 
 
 def environment_rule(field: str) -> Rule:
-    """Return the rule for a field of a job that is a message of the API."""
+    """Return the rule for a field of a job that is a message of the API.
+
+    :param field: key of `environment_fields.FIELDS`
+    """
     return lambda value: _problems(value, FIELDS[field], "")
 
 
 def plain_environment(value: Any, kind: Any) -> Any:
-    """Return a valid message as the client library takes it: numbers and booleans that templates made texts of, too.
+    """Convert a valid message to the types that the client library accepts.
 
-    :param kind: see `environment_fields`
+    Templates render numbers and booleans as texts; this function converts them back.
+
+    :param kind: the kind of the value, see `environment_fields`
     """
     if isinstance(kind, dict):
         return {key: plain_environment(item, kind[key]) for key, item in value.items() if item is not None}
@@ -46,9 +52,10 @@ def plain_environment(value: Any, kind: Any) -> Any:
 
 
 def _problems(value: Any, kind: Any, path: str) -> Iterator[str]:
-    """Yield what is wrong with a value, or with what is in it.
+    """Yield one message for each problem with a value or with a value in it.
 
-    :param path: of the value, with a space at its end, such as ``"machine_spec.machine_type "``
+    :param kind: the kind of the value, see `environment_fields`
+    :param path: path of the value with a space at its end, such as ``"machine_spec.machine_type "``; empty for the root
     """
     if value is UNKNOWN or (value is None and path):
         return
@@ -86,7 +93,7 @@ def _problems_of_list(value: Any, kind: Any, path: str) -> Iterator[str]:
 
 def _problems_of_enum(value: Any, members: tuple[tuple[str, int], ...], path: str) -> Iterator[str]:
     numbers = dict(members)
-    is_number = isinstance(value, int) and not isinstance(value, bool)  # the client library's enums are numbers
+    is_number = isinstance(value, int) and not isinstance(value, bool)  # enums of the client library are integers
     if (isinstance(value, str) and value in numbers) or (is_number and value in numbers.values()):
         return
     yield f"{path}{names.shown(value)} is not one of {', '.join(numbers)}{_meant(value, numbers)}; {NEWER}"
@@ -109,7 +116,7 @@ def _listed(fields: Mapping[str, Any]) -> str:
 
 
 def _meant(value: Any, known: Any) -> str:
-    """Return a question for what was probably meant, in snake case as Python's client has it."""
+    """Return a suggestion of the closest known name, in the snake case of the Python client; empty if none is close."""
     if not isinstance(value, str):
         return ""
     folded = {name.lower(): name for name in known}

@@ -1,6 +1,7 @@
-"""Check the interval between two looks at a job.
+"""Check the interval between two polls of a job.
 
-Pure: operators check it at parse time, and the trigger again when it is made. Knows neither Airflow nor Google.
+Operators check it at parse time, and the trigger again when it is created. This module imports neither Airflow nor a
+package of Google's.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from numbers import Real
 from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import InvalidJob
 
-POLL_SECONDS = 10.0  # default
+POLL_SECONDS = 10.0  # the default of `poll_interval`
 POLL_SECONDS_MIN = 0.001
 POLL_SECONDS_MAX = 86_400.0
 
 
 def check_poll_interval(value: object, field: str = "poll_interval") -> float:
-    """Return an interval in seconds.
+    """Validate a poll interval and return it in seconds.
 
-    :param value: a number of seconds, or a timedelta; at least a millisecond and at most a day
-    :param field: how the error names the value
-    :raises InvalidJob: if it is anything else: a text, a bool, NaN; the message has field, value and rule
+    :param value: number of seconds or timedelta, from a millisecond to a day
+    :param field: name of the value in the error
+    :raises InvalidJob: if the value is anything else, such as a text, a bool or NaN; the message names the field, the
+        value and the rule
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, Real) and not isinstance(seconds, bool):

@@ -1,8 +1,8 @@
-"""The labels that every job gets, so that its cost can be attributed and it is told from jobs of others.
+"""The labels that every job gets: they attribute its cost, and distinguish it from other jobs.
 
-Their names are those that Google's own provider uses: `airflow-dag` and `airflow-task` of BigQuery's operators, and
-`airflow-version`, written ``v3-3-2``, of Dataproc's, Pub/Sub's and Cloud Storage's. Pure: knows neither Airflow nor
-Google.
+The Google provider uses the same names: `airflow-dag` and `airflow-task` in its BigQuery operators, and
+`airflow-version`, written ``v3-3-2``, in those of Dataproc, Pub/Sub and Cloud Storage. This module imports neither
+Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from collections.abc import Mapping
 
 from airflow_provider_nbjob.job.spec import LABELS_MAX, number_of_labels
 
-LABEL_VALUE_MAX = 63  # characters; the job's own field documents 64, all other labels of Google Cloud have 63
-_LETTERS_AND_DIGITS = {"Ll", "Lo", "Nd"}  # Unicode categories; of other numbers and of marks no page says anything
+LABEL_VALUE_MAX = 63  # characters; the API documents 64 for this resource, Google Cloud 63 for all other labels
+_LETTERS_AND_DIGITS = {"Ll", "Lo", "Nd"}  # Unicode categories; Google documents no rule for other numbers and marks
 
 
 def default_labels(*, dag_id: str, task_id: str, airflow_version: str) -> dict[str, str]:
-    """Return the labels of a task's jobs, each cleaned to what a label may hold."""
+    """Return the labels of a task's jobs, each cleaned by `label_value`.
+
+    :param airflow_version: such as ``"3.3.2"``
+    """
     return {
         "airflow-dag": label_value(dag_id),
         "airflow-task": label_value(task_id),
@@ -26,13 +29,21 @@ def default_labels(*, dag_id: str, task_id: str, airflow_version: str) -> dict[s
 
 
 def label_value(text: str) -> str:
-    """Return a text as the value of a label: lowercase, other characters than letters and digits as ``-``, and cut."""
+    """Convert a text to a valid value of a label.
+
+    Normalize it by NFKC, convert it to lowercase, replace every character that a label may not hold by ``-``, and cut
+    it to 63 characters.
+    """
     lower = unicodedata.normalize("NFKC", text).lower()
     return "".join(c if _may_stand(c) else "-" for c in lower)[:LABEL_VALUE_MAX]
 
 
 def merged(labels: Mapping[str, str] | None, defaults: Mapping[str, str]) -> dict[str, str]:
-    """Return labels with default ones; the given ones win, and no more are added than a job may have."""
+    """Add default labels to given ones.
+
+    A given label takes precedence over a default one of the same name. A job has at most `LABELS_MAX` labels: defaults
+    beyond that are left out.
+    """
     result = dict(labels or {})
     room = LABELS_MAX - number_of_labels(result)
     added = [name for name in defaults if name not in result][: max(0, room)]

@@ -1,8 +1,8 @@
-"""Which job is the answer to which create: the mark that a job carries, and the ids that are tried.
+"""Match jobs to the create requests that made them, by a label.
 
-A job's id alone proves nothing: a run that was deleted and made again, `airflow dags test` on the same date, or a
-person may have used it before. So each create puts a label on its job that no other create has. Pure: knows neither
-Airflow nor Google.
+The id of a job does not prove its origin: a run that was deleted and made again, `airflow dags test` on the same date,
+or a person may have used it before. So each create puts a label on its job that no other create has. This module
+imports neither Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _MARK = re.compile(
 
 
 def new_nonce() -> str:
-    """Return what tells one create from all others; all attempts at one create share it."""
+    """Return a random text that identifies one create; all attempts at this create share it."""
     return secrets.token_hex(6)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a job's label `MARK_LABEL` says of the create that made it.
+    """The value of a job's label `MARK_LABEL`, which describes the create that made the job.
 
-    A hook that is used without an operator knows the nonce only.
+    A hook that is used without an operator knows only the nonce.
 
-    :param nonce: of the create
-    :param task: hash of the task instance, whatever the start of its run
-    :param run: hash of the start of its run
-    :param attempt: hash of the try: processes that run the same try share it
-    :param max_tries: Airflow's, which a clear of the task changes and a retry does not
-    :param clears: number of clears in the run, of whichever task
+    :param nonce: random text of the create, see `new_nonce`
+    :param task: hash of the task instance, the same for all starts of its run
+    :param run: hash of the start of the run
+    :param attempt: hash of the try, shared by all processes that run the same try
+    :param max_tries: `max_tries` of Airflow's task instance; a clear of the task changes it, a retry does not
+    :param clears: number of clears of any task in the run
     """
 
     nonce: str
@@ -49,16 +49,16 @@ class Mark:
 
     @property
     def label(self) -> str:
-        """The label's value: at most 63 lowercase letters, digits and hyphens."""
+        """Return the value of the label: at most 63 lowercase letters, digits and hyphens."""
         parts = (self.nonce, self.task, self.run, self.attempt, self.max_tries, self.clears)
         return "-".join(str(part) for part in parts if part is not None)
 
     @classmethod
     def of(cls, labels: Mapping[str, str]) -> Mark | None:
-        """Read the mark from a job's labels; return None if there is none, or none that can be read.
+        """Read the mark from a job's labels; return None if the label is missing or malformed.
 
-        The API has been seen to replace a job's labels by those of its runtime template, so a job without a mark may
-        still be ours.
+        A job without a mark may still be the task's own: the API was observed to replace the labels of a job by those
+        of its runtime template.
         """
         match = _MARK.fullmatch(labels.get(MARK_LABEL, ""))
         if not match:
@@ -67,14 +67,15 @@ class Mark:
         return cls(match["nonce"], match["task"], match["run"], match["attempt"], **numbers)
 
 
-# What is the same for all instances of a mapped task.
+# Attributes that have the same value in all instances of a mapped task.
 _SHARED_BY_INSTANCES = frozenset({"dag_id", "run_id", "task_id", "try_number", "max_tries"})
 
 
 def problems_of_mapped_id(template: Any) -> list[str]:
-    """Return what is wrong with the own job id of a mapped task, as far as its text tells before it is rendered.
+    """Check the job id of a mapped task before it is rendered.
 
-    :param template: `notebook_execution_job_id` as it was given to `.partial(...)`
+    :param template: `notebook_execution_job_id` as passed to `.partial(...)`
+    :return: one message if all instances would share the id; otherwise empty
     """
     if not template or not isinstance(template, str) or _may_depend_on_index(template):
         return []
@@ -85,12 +86,12 @@ def problems_of_mapped_id(template: Any) -> list[str]:
 
 
 def _may_depend_on_index(template: str) -> bool:
-    from jinja2 import Environment, TemplateSyntaxError, nodes  # Airflow has loaded it already
+    from jinja2 import Environment, TemplateSyntaxError, nodes  # already imported by Airflow
 
     try:
         tree = Environment().parse(template)  # noqa: S701 - it is only parsed
     except TemplateSyntaxError:
-        return True  # rendering tells
+        return True  # rendering reports the error
     names = [name.name for name in tree.find_all(nodes.Name)]
     harmless = [
         node

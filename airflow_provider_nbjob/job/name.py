@@ -14,6 +14,7 @@ from airflow_provider_nbjob import names
 from airflow_provider_nbjob.exceptions import InvalidJob
 
 CONSOLE = "https://console.cloud.google.com"
+DIRECT_NAME = "content.ipynb"  # the API's name of a notebook from a direct or a Dataform source
 JOB_ID_FORM = "1 to 63 lowercase letters, digits, hyphens and underscores, beginning and ending with a letter or digit"
 
 
@@ -21,12 +22,12 @@ JOB_ID_FORM = "1 to 63 lowercase letters, digits, hyphens and underscores, begin
 class JobName:
     """A job's resource name, ``projects/{project}/locations/{location}/notebookExecutionJobs/{job_id}``.
 
-    Its parts go into hosts, URLs, filters and paths, so that there is none with parts that are not of their form.
+    The parts are validated, because they become parts of hosts, URLs, filters and paths.
 
-    :param project: project id, or the project *number*, which is what the API returns
+    :param project: project id, or the project *number*, which the API returns
     :param location: region, such as ``us-central1``
-    :param job_id: last part of the name
-    :raises InvalidJob: if a part is not of its form; the message names it
+    :param job_id: last part of the name, see `JOB_ID_FORM`
+    :raises InvalidJob: if a part is malformed; the message names the part
     """
 
     project: str
@@ -45,9 +46,9 @@ class JobName:
 
     @classmethod
     def parse(cls, name: str) -> JobName:
-        """Read a resource name, or the name of an operation below it.
+        """Parse the resource name of a job, or the name of an operation of a job.
 
-        :raises InvalidJob: if it is neither
+        :raises InvalidJob: if `name` is neither
         """
         match = cls._PATTERN.fullmatch(name) if isinstance(name, str) else None
         form = "projects/{project}/locations/{location}/notebookExecutionJobs/{job_id}"
@@ -60,7 +61,7 @@ class JobName:
 
     @classmethod
     def is_one(cls, name: Any) -> bool:
-        """Return whether a value can be parsed."""
+        """Return whether `parse` accepts a value."""
         try:
             cls.parse(name)
         except InvalidJob:
@@ -72,30 +73,30 @@ class JobName:
 
     @property
     def parent(self) -> str:
-        """The location that holds the job: ``projects/{project}/locations/{location}``."""
+        """Return the location that holds the job: ``projects/{project}/locations/{location}``."""
         return f"projects/{self.project}/locations/{self.location}"
 
     @property
     def console_url(self) -> str:
-        """The list of executions in the console; the console has no documented page for a single one."""
+        """Return the URL of the list of executions in the console, which documents no page for a single execution."""
         return f"{CONSOLE}/vertex-ai/colab/execution-jobs?project={quote(self.project)}"
 
     @property
     def logs_url(self) -> str:
-        """Logs Explorer, searching for the job id: the API documents no resource type to filter by."""
+        """Return the URL of a search for the job id in Logs Explorer: the API documents no resource type to filter."""
         search = quote(f'SEARCH("{self.job_id}")', safe="")
         return f"{CONSOLE}/logs/query?query={search}&project={quote(self.project)}"
 
     def output_uri(self, gcs_output_uri: str) -> str:
-        """Return the folder in which the API writes this job's output, with a closing slash."""
+        """Return the URI of the folder in which the API writes this job's output, with a trailing slash."""
         return f"{gcs_output_uri.rstrip('/')}/{self.job_id}/"
 
 
 def bucket_and_path(gs_uri: str, field: str = "uri") -> tuple[str, str]:
-    """Return the two parts of ``gs://bucket/path``; the path is empty if there is none.
+    """Split ``gs://bucket/path`` into bucket and path; the path may be empty.
 
-    :param field: how an error names the URI
-    :raises InvalidJob: if it is no such URI, or no bucket and no object can have such a name
+    :param field: name of the URI in the error
+    :raises InvalidJob: if the URI is malformed, or if no bucket or no object can have such a name
     """
     scheme, _, rest = gs_uri.partition("://") if isinstance(gs_uri, str) else ("", "", "")
     bucket, _, path = rest.partition("/")
@@ -105,9 +106,9 @@ def bucket_and_path(gs_uri: str, field: str = "uri") -> tuple[str, str]:
 
 
 def storage_console_url(gs_uri: str) -> str:
-    """Return the console's page of a ``gs://bucket/folder/`` or ``gs://bucket/object``.
+    """Return the URL of the console's page of a ``gs://bucket/folder/`` or ``gs://bucket/object``.
 
-    It is the bucket's own if the path has a part ``.`` or ``..``, by which a browser would go to another page.
+    If the path has a part ``.`` or ``..``, return the page of the bucket: a browser would resolve such a part.
 
     :raises InvalidJob: see `bucket_and_path`
     """
@@ -127,20 +128,23 @@ def job_id_for(
     map_index: int,
     try_number: int,
 ) -> str:
-    """Return the id of the job that one try of one task instance submits: computed, so that it can be sent again.
+    """Compute the id of the job that one try of one task instance submits.
 
-    The same try always gets the same id; two tries, two mapped instances, or the same run id started again
-    never do. It has three parts, so that the ids of a task instance's other tries can be told: a hash of the task
-    instance, a hash of the run's start, and the try number in clear.
+    The same try always gets the same id, so a create whose answer was lost can be sent again. Two tries, two mapped
+    instances, and two starts of the same run id never share an id. The id has three parts, so that the ids of other
+    tries can be recognized: a hash of the task instance, a hash of the run's start, and the try number in clear.
 
     :param run_start: `dag_run.start_date`, which changes when a finished run is cleared or made again
     :param map_index: -1 if the task is not mapped
-    :return: such as ``nbjob-3f9c0d5be1a2-4c77a0b1-1``; RFC 1035, at most 63 characters
+    :return: a label of RFC 1035 of at most 63 characters, such as ``nbjob-3f9c0d5be1a2-4c77a0b1-1``
     """
     start = run_start.isoformat() if isinstance(run_start, datetime) else run_start
     return f"nbjob-{short_hash([dag_id, run_id, task_id, map_index], 12)}-{short_hash(start, 8)}-{try_number}"
 
 
 def short_hash(value: Any, length: int) -> str:
-    """Return the beginning of the SHA-256 of a value of JSON, in hexadecimal."""
+    """Return the first digits of the SHA-256 of a JSON value, in hexadecimal.
+
+    :param length: number of digits
+    """
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:length]

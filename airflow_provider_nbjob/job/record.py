@@ -1,7 +1,7 @@
-"""What a task tells of its job, in the XCom `notebook_execution_job`: for links and pages, while it runs and after.
+"""The record of a job in the XCom `notebook_execution_job`, which links and pages read while the job runs and after.
 
-It is written right after the submit, and again when the job has ended. Airflow deletes a task's XComs when its next
-try starts, so there is one record per task instance: that of its newest job.
+The task writes the record right after the submit, and again when the job has ended. Airflow deletes a task's XComs when
+the next try starts, so each task instance has one record: that of its newest job.
 """
 
 from __future__ import annotations
@@ -22,39 +22,42 @@ if TYPE_CHECKING:
 
 JOB_XCOM_KEY = "notebook_execution_job"
 MESSAGE_MAX = 2 * 1024  # characters of `status.message` that are kept
-EVALUE_MAX = 500  # and of what the failing cell raised
-NAME_MAX = 500  # characters of a name, a state or a URI; of a longer one nothing is read
-STEPS_MAX = 1000  # states that are read
-YEARS = range(1970, 9000)  # in which a time can be; beyond them lies what no clock and no drawing can handle
+EVALUE_MAX = 500  # characters of the failing cell's `evalue` that are kept
+NAME_MAX = 500  # characters of a name or a state; a longer one is ignored, like a URI of more than four times as many
+STEPS_MAX = 1000  # states in a record; a longer list is ignored
+YEARS = range(1970, 9000)  # accepted years of a time; clocks and charts cannot handle times far beyond them
 
 
 @dataclass
 class JobSteps:
-    """The states that a job was seen in, in order, each with the time of its change.
+    """The observed states of a job in order, each with the time of its change.
 
-    A state that came and went between two looks is not among them.
+    A state that began and ended between two polls is missing.
 
-    :param seen: pairs of a state and POSIX seconds, by the API's clock
+    :param seen: pairs of a state and the time in POSIX seconds, by the API's clock
     """
 
     seen: list[tuple[JobState, float]] = field(default_factory=list)
 
     def add(self, state: JobState, since: float) -> None:
-        """Take a look: it counts where the state is another one than at the look before."""
+        """Append a state if it differs from the last one.
+
+        :param since: time of the change in POSIX seconds
+        """
         if not self.seen or self.seen[-1][0] != state:
             self.seen.append((state, since))
 
     def look(self, job: Any) -> None:
-        """Take a look at a job message; where that has no time, it is now."""
+        """Append the state of a `NotebookExecutionJob` message, at its `update_time`; at the present if it has none."""
         self.add(state_of(job), job.update_time.timestamp() if job.update_time else time.time())
 
     def to_xcom(self) -> list[list[str]]:
-        """Pairs of the state's API name and the time as ISO 8601, UTC."""
+        """Return pairs of the state's API name and the time in UTC, in ISO 8601."""
         return [[str(state), datetime.fromtimestamp(since, timezone.utc).isoformat()] for state, since in self.seen]
 
     @classmethod
     def from_xcom(cls, pairs: Any) -> JobSteps:
-        """Read what `to_xcom` wrote; return no steps if it is anything else. Never raises."""
+        """Parse the result of `to_xcom`. Return no steps if the value is malformed; never raise."""
         if not isinstance(pairs, list | tuple) or len(pairs) > STEPS_MAX:
             return cls()
         steps = cls()
@@ -70,16 +73,16 @@ class JobSteps:
 
 @dataclass(frozen=True)
 class JobEnd:
-    """The end of a job, as its task saw it.
+    """The end of a job, as observed by its task.
 
-    :param failed_cell: the first that raised, where one did and that is known
+    :param failed_cell: the first cell that raised, or None if no cell did or the cell is not known
     """
 
     result: JobResult
     failed_cell: ExecutedCell | None = None
 
     def to_xcom(self) -> dict[str, Any]:
-        """Its part of the record; texts are cut."""
+        """Return the end's part of the record, with long texts cut."""
         result, cell = self.result, self.failed_cell
         return {
             "job_state": str(result.job_state),
@@ -88,11 +91,11 @@ class JobEnd:
             "update_time": result.update_time,
             "output_notebook_uri": result.output_notebook_uri,
             "output_error": result.output_error,
-            "failed_cell": cell and _told(cell),
+            "failed_cell": cell and _cell_to_xcom(cell),
         }
 
 
-def _told(cell: ExecutedCell) -> dict[str, Any]:
+def _cell_to_xcom(cell: ExecutedCell) -> dict[str, Any]:
     ename, evalue = (cell.error.ename, cell.error.evalue) if cell.error else ("", "")
     return {"number": cell.number, "ename": one_line(ename), "evalue": one_line(evalue, EVALUE_MAX)}
 
@@ -107,13 +110,13 @@ def record_of(
     steps: JobSteps | None = None,
     end: JobEnd | None = None,
 ) -> dict[str, Any]:
-    """Return the record, as JSON values.
+    """Build the record as JSON values.
 
     :param name: the job's resource name
-    :param project_id: the project's id; in `name` the API puts its number
-    :param connection: the arguments of the task that lead to the API, by name
-    :param try_number: of the task, which the job serves
-    :param end: `None` until the job has ended; `job_state` is then null, and what else `JobEnd` has is absent
+    :param project_id: the project's id; `name` has the project's number, as the API returns it
+    :param connection: the task's arguments of the connection, by name
+    :param try_number: number of the task's try that the job belongs to
+    :param end: None until the job has ended; the record then has the `job_state` null and no other field of `JobEnd`
     """
     return {
         "name": name,
@@ -129,18 +132,18 @@ def record_of(
 
 @dataclass(frozen=True)
 class Record:
-    """A record as it is read back, with a default for each part that is missing or malformed.
+    """A parsed record, with a default for each part that is missing or malformed.
 
-    Whoever may edit XComs may have written it: it is shown as text, and decides about nobody's requests.
+    Any user who may edit XComs may have written it. So it is shown as text, and no request depends on it.
 
-    :param name: the job that it names, with the project's id if it says that too
-    :param try_number: of the task; None if it does not say
-    :param state: of the job at its end; None while it goes on
+    :param name: the job's name, with the project's id if the record has one
+    :param try_number: number of the task's try, or None if unknown
+    :param state: the job's state at its end, or None while the job goes on
     :param message: the job's `status.message`
-    :param created: UTC
-    :param output_error: why the executed notebook could not be read
-    :param failed_cell: number of the cell that failed
-    :param error: what that cell raised
+    :param created: time of creation in UTC, or None if unknown
+    :param output_error: the reason why the executed notebook could not be read
+    :param failed_cell: number of the cell that failed, or None if unknown
+    :param error: name and text of the exception that this cell raised
     """
 
     name: JobName
@@ -156,7 +159,7 @@ class Record:
 
 
 def read_record(text: str | None) -> Record | None:
-    """Read a record from its JSON; see `parse_record`. Never raises."""
+    """Parse a record from its JSON; see `parse_record`. Never raise."""
     try:
         return parse_record(json.loads(text)) if text else None
     except (ValueError, RecursionError):  # no JSON, or nested deeper than Python reads
@@ -164,10 +167,10 @@ def read_record(text: str | None) -> Record | None:
 
 
 def parse_record(value: Any) -> Record | None:
-    """Read a record, whatever JSON stands in its place.
+    """Parse a record from any JSON value. Never raise.
 
-    :param value: the XCom's value
-    :return: the record, or None if `value` is none: it is no object, or names no job. Never raises
+    :param value: the value of the XCom
+    :return: the record, or None if `value` is no object or names no job
     """
     if not isinstance(value, Mapping):
         return None
@@ -207,7 +210,7 @@ def _name(value: Mapping[str, Any]) -> JobName | None:
 
 
 def _text(value: Any, limit: int) -> str:
-    """Return a text of at most `limit` characters that UTF-8 can hold; an empty one in place of anything else."""
+    """Return a text of at most `limit` characters as valid UTF-8; the empty text if the value is anything else."""
     return _cut(value, limit) if isinstance(value, str) and len(value) <= limit else ""
 
 

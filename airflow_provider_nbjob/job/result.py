@@ -1,4 +1,4 @@
-"""What a job came to."""
+"""The result of a job, as operators and the sensor return it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ OUTPUT_ERROR_MAX = 2 * 1024  # characters of `output_error`
 
 
 def plain_text(message: str) -> str:
-    """Return the API's `status.message` without its HTML: tags dropped, breaks as newlines, entities resolved."""
+    """Convert the HTML of the API's `status.message` to plain text.
+
+    Drop tags, convert line breaks to newlines, and resolve entities.
+    """
     text = re.sub(r"(?i)<\s*(?:br|/p|/div|/li)\s*/?\s*>", "\n", message)
     text = re.sub(r"</?[a-zA-Z][^<>]*>", "", text)
     return re.sub(r"[ \t]*\n\s*", "\n", html.unescape(text)).strip()
@@ -27,15 +30,20 @@ def _timestamp(value: Any) -> str | None:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a job came to; `to_xcom` is the `return_value` of the operators and the sensor.
+    """The result of a job; `to_xcom` is the `return_value` of the operators and the sensor.
 
-    :param name: the job's resource name, as the API returns it (with the project number)
-    :param status: ``{"code": google.rpc.Code as int, "message": plain text}``; code 0 if nothing went wrong
-    :param output_notebook_uri: the executed notebook; None if none was written, or if `output_error` says why not
-    :param output_error: why the executed notebook could not be looked for or read, for those too who may not read the
-        task's log; None if it was read, was not asked for, or was not written
-    :param create_time: ISO 8601, UTC; `update_time` likewise
-    :param results: values that the notebook handed out
+    :param name: the job's resource name as the API returns it, with the project's number
+    :param job_id: last part of `name`
+    :param job_state: the job's state
+    :param status: ``{"code": google.rpc.Code as int, "message": plain text}``; code 0 if no error occurred
+    :param gcs_output_uri: the bucket or folder in which the API writes the output of jobs
+    :param output_notebook_uri: URI of the executed notebook; None if the job wrote none, or if the notebook could not
+        be looked for
+    :param output_error: the reason why the executed notebook could not be looked for or read, fit for users who may not
+        read the task's log; None if the notebook was read, was not requested, or was not written
+    :param schedule_resource_name: the schedule that launched the job, or None
+    :param create_time: time in UTC, in ISO 8601; the same holds for `update_time`
+    :param results: JSON values that the notebook returned, by name
     """
 
     name: str
@@ -53,7 +61,7 @@ class JobResult:
 
     @classmethod
     def from_job(cls, job: Any, *, output_notebook_uri: str | None = None) -> JobResult:
-        """Build it from the API's `NotebookExecutionJob` message (or anything with its attributes)."""
+        """Build the result from the API's `NotebookExecutionJob` message, or an object with its attributes."""
         return cls(
             name=job.name,
             job_id=JobName.parse(job.name).job_id,
@@ -68,23 +76,26 @@ class JobResult:
         )
 
     def with_output_error(self, text: str) -> JobResult:
-        """Return the result with an `output_error`, as a text that a database takes and that is not huge."""
+        """Return a copy with an `output_error` that a database accepts, cut to `OUTPUT_ERROR_MAX` characters."""
         from airflow_provider_nbjob.notebook.text import log_lines
 
         return replace(self, output_error="\n".join(log_lines(text))[:OUTPUT_ERROR_MAX])
 
     def to_xcom(self) -> dict[str, Any]:
-        """Return the result as plain JSON values, the state by its API name."""
+        """Return the result as JSON values, with the API's name of the state."""
         return {**asdict(self), "job_state": str(self.job_state)}
 
     def succeeded(self, *, accept_partial_success: bool = False) -> bool:
-        """Whether the job is a success for a caller that does or does not accept part of one."""
+        """Return whether the job is a success.
+
+        :param accept_partial_success: whether PARTIALLY_SUCCEEDED counts as a success; default False
+        """
         partial = self.job_state is JobState.PARTIALLY_SUCCEEDED
         return self.job_state.is_success or (partial and accept_partial_success)
 
     @property
     def output_line(self) -> str:
-        """What is known of the executed notebook, in a line."""
+        """Return one line that says where the executed notebook is, or why there is none."""
         if self.output_error:
             return self.output_error
         if self.output_notebook_uri:

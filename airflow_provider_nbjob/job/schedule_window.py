@@ -1,6 +1,6 @@
-"""Which of the jobs that a schedule launched is the one of a run.
+"""Choose the job of a schedule that belongs to a run.
 
-Pure: knows neither Airflow nor Google.
+This module imports neither Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-LATE_SECONDS = 300.0  # how late a job may be listed, and how far clocks may differ
+LATE_SECONDS = 300.0  # the delay with which a job may be listed, plus the difference between clocks
 
-# Of the time between two runs, how much of the window of a scheduled run lies before it, and how much after it.
+# The shares of the time between two runs by which the window of a scheduled run begins before it and ends after it.
 SHARE_BEFORE, SHARE_AFTER = 0.75, 0.25
 
 
 @dataclass(frozen=True)
 class ScheduleWindow:
-    """The times at which a job may have been launched, in POSIX seconds.
+    """The window of time in which a job must have been launched, in POSIX seconds.
 
-    :param after: the first of them
-    :param before: the first one that is too late; None if none is
-    :param run_time: the run's own time: the newest job up to it counts, else the first one after it. None: the newest
+    :param after: begin of the window, inclusive
+    :param before: end of the window, exclusive; None for no end
+    :param run_time: time of the run: choose the newest job up to it, or else the first job after it. If it is None,
+        choose the newest job
     """
 
     after: float
@@ -33,31 +34,33 @@ class ScheduleWindow:
     def of_scheduled_run(cls, at: float, *, previous: float, following: float) -> ScheduleWindow:
         """Return the window of a run that a timetable made.
 
-        The windows of a timetable's runs meet without a gap and do not overlap: each job belongs to one run. Most of
-        a window lies before the run, as a DAG is mostly scheduled after what it waits for; the rest lets both have the
-        same schedule, or the job start a little later.
+        The windows of a timetable's runs meet without a gap and do not overlap, so each job belongs to one run. Most of
+        a window lies before the run, because most DAGs are scheduled after the job that they wait for. The rest allows
+        for a job that has the same schedule, or starts a little later.
 
-        :param previous: when the run before was due
-        :param following: when the run after it is due
+        :param at: time at which the run is due, in POSIX seconds
+        :param previous: time at which the run before it was due
+        :param following: time at which the run after it is due
         """
         return cls(at - SHARE_BEFORE * (at - previous), at + SHARE_AFTER * (following - at), at)
 
     @classmethod
     def of_other_run(cls, at: float, *, period: float) -> ScheduleWindow:
-        """Return the window of a run that somebody or something started, as a person or an asset does.
+        """Return the window of a run that no timetable made, but a person or an asset.
 
-        :param period: seconds between two runs of the DAG, had a timetable made them
+        :param at: time of the run, in POSIX seconds
+        :param period: seconds between two runs of the DAG's timetable
         """
         return cls(at - period, at + period, at)
 
     def choose(self, newest_first: Iterable[Any]) -> Any:
-        """Return the job that counts, or None.
+        """Return the job that belongs to the run, or None.
 
-        :param newest_first: jobs, as the API shows them; no more are taken than are needed
+        :param newest_first: jobs as the API returns them, newest first; consumed only as far as needed
         """
         chosen = None
         for job in newest_first:
-            if not job.create_time:  # an answer without it says nothing
+            if not job.create_time:  # without a time the job cannot be placed
                 continue
             created = job.create_time.timestamp()
             if created < self.after:
@@ -70,7 +73,10 @@ class ScheduleWindow:
         return chosen
 
     def is_over(self, now: float) -> bool:
-        """Return whether no job can come any more."""
+        """Return whether no job can appear in the window any more.
+
+        :param now: POSIX seconds
+        """
         return self.before is not None and now > self.before + LATE_SECONDS
 
     def __str__(self) -> str:

@@ -1,8 +1,9 @@
-"""What is to be run: the fields of a `NotebookExecutionJob` that a caller sets, and the rules for them.
+"""The fields of a `NotebookExecutionJob` that a caller sets, and the rules for them.
 
-All rules stand here and all broken ones are reported at once, each naming the field, the value and the rule.
-Sources of the rules: the seed page, the field comments of google-cloud-aiplatform 2.7 (`aiplatform_v1`), and,
-where those are silent, what `gcloud colab executions create` enforces. Pure: knows neither Airflow nor Google.
+This module holds all rules. It reports all broken rules at once; each message names the field, the value and the rule.
+The rules come from the field comments of `NotebookExecutionJob` in google-cloud-aiplatform 2.7 (`aiplatform_v1`), which
+the API's reference repeats. Rules that these do not give are those that `gcloud colab executions create` (gcloud 528)
+enforces. This module imports neither Airflow nor a package of Google's.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 
 DISPLAY_NAME_MAX = 128
 LABEL_MAX = 64  # characters of a key or a value
-LABELS_MAX = 64  # as Vertex AI documents it of other resources: "no more than 64 user labels", without system labels
+LABELS_MAX = 64  # Vertex AI documents "no more than 64 user labels", without system labels, for other resources
 SYSTEM_LABEL_PREFIX = "aiplatform.googleapis.com/"
 
 REQUIRED = ("location", "display_name", "gcs_output_uri")
@@ -45,25 +46,28 @@ _SECONDS = re.compile(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*s?\s*")
 
 @dataclass(frozen=True)
 class NotebookExecutionJobSpec:
-    """A job to be created. Field names are the proto's; `job_timeout` is its `execution_timeout`.
+    """A job to create. The names of fields are those of the proto, but for `job_timeout`: its `execution_timeout`.
 
     :param location: region, such as ``us-central1``
-    :param display_name: at most 128 characters
+    :param display_name: 1 to 128 characters
     :param gcs_notebook_source: ``"gs://bucket/notebook.ipynb"``, or ``{"uri": ..., "generation": ...}``
-    :param direct_notebook_source: the notebook as JSON, or the path of its file (an ``.ipynb``, or a percent ``.py``)
+    :param direct_notebook_source: the notebook as JSON, or the path of its file: an ``.ipynb``, or a ``.py`` in
+        jupytext's percent format
     :param dataform_repository_source: ``"projects/.../locations/.../repositories/..."``, or
         ``{"dataform_repository_resource_name": ..., "commit_sha": ...}``
     :param notebook_runtime_template_resource_name: full name, or the bare id of a template in `location`
     :param custom_environment_spec: ``{"machine_spec": ..., "persistent_disk_spec": ..., "network_spec": ...}``
-    :param workbench_runtime: makes it a Workbench job, ``{}`` will do; absent means Colab Enterprise
-    :param kernel_name: kernel of a Workbench job
+    :param workbench_runtime: a message that makes the job a Workbench job, ``{}`` included; None makes it a Colab
+        Enterprise job
+    :param kernel_name: kernel of a Workbench job, such as ``python3``
     :param gcs_output_uri: ``gs://bucket`` or a folder in it
     :param service_account: email of the account to run as; exactly one of this and `execution_user`
     :param execution_user: email of the person to run as; Colab Enterprise only
-    :param labels: keys and values of at most 64 lowercase letters, digits, ``_`` and ``-``
+    :param labels: at most 64 labels; keys and values of at most 64 lowercase letters, digits, ``_`` and ``-``
     :param encryption_spec: name of a KMS key in `location`, or ``{"kms_key_name": ...}``
-    :param job_timeout: time limit of the run, as timedelta, seconds, or ``"3600s"``; the API's default is 24 h
-    :param notebook_execution_job_id: id of the job; without one the API mints a number
+    :param job_timeout: time limit of the run: a timedelta, a number of seconds, or a text such as ``"3600s"``; at least
+        1 s. The API's default is 24 h
+    :param notebook_execution_job_id: id of the job; if it is None, the API generates a number
     """
 
     location: Any = None
@@ -86,17 +90,17 @@ class NotebookExecutionJobSpec:
     def validate(self) -> None:
         """Check every rule.
 
-        :raises InvalidJob: with all that is wrong, where anything is
+        :raises InvalidJob: if any rule is broken, with one message for each problem
         """
         if problems := self.problems():
             raise InvalidJob(problems)
 
     def problems(self, *, unknown: Collection[str] = (), reading: bool = True) -> list[str]:
-        """All broken rules.
+        """Return one message for each broken rule.
 
-        :param unknown: fields whose value is not known yet (a template not yet rendered), beside those that are
-            `UNKNOWN`: they count as given, nothing else is said about them. A part of a value may be `UNKNOWN` too
-        :param reading: whether to read `direct_notebook_source`
+        :param unknown: fields whose value is not known yet, such as a template before it is rendered. They count as
+            given, and no other rule applies to them. The same holds for fields, and parts of fields, that are `UNKNOWN`
+        :param reading: whether to read and validate `direct_notebook_source`; default True
         """
         unknown = {*unknown, *(f.name for f in fields(self) if getattr(self, f.name) is UNKNOWN)}
         given = {f.name for f in fields(self) if getattr(self, f.name) is not None} | unknown
@@ -112,7 +116,7 @@ class NotebookExecutionJobSpec:
     def _problems_between_fields(self, unknown: Collection[str]) -> Iterator[str]:
         known = {f.name for f in fields(self)} - set(unknown)
         if self.kernel_name is not None and self.workbench_runtime is None and "kernel_name" in known:
-            # gcloud takes a job with a kernel name for a Workbench one, and hides it from `colab executions`.
+            # gcloud 528 treats a job with a kernel name as a Workbench job, and hides it from `colab executions`.
             yield f"kernel_name: {self.kernel_name!r} is for Workbench jobs; set workbench_runtime={{}} with it"
         has_user, has_workbench = self.execution_user is not None, self.workbench_runtime is not None
         if has_user and has_workbench and {"execution_user", "workbench_runtime"} <= known:
@@ -130,9 +134,9 @@ class NotebookExecutionJobSpec:
                 yield f"{name}: {value!r} is not in the job's location {self.location!r}"
 
     def to_api(self, project_id: str) -> dict[str, Any]:
-        """Return the job as the API takes it, in the proto's snake_case; call `validate` before.
+        """Return the job as the API accepts it, in the proto's snake case. Call `validate` first.
 
-        :param project_id: completes the bare id of a runtime template
+        :param project_id: project of a runtime template that is given by its bare id
         """
         job = {
             "display_name": self.display_name,
@@ -163,9 +167,9 @@ class NotebookExecutionJobSpec:
 
 
 def as_timedelta(value: Any) -> timedelta:
-    """Return a duration from a timedelta, a number of seconds, or a text such as ``"3600"`` or ``"3600s"``.
+    """Convert a timedelta, a number of seconds, or a text such as ``"3600"`` or ``"3600s"`` to a timedelta.
 
-    :raises ValueError: for anything else
+    :raises ValueError: if the value is anything else
     """
     if isinstance(value, timedelta):
         return value
@@ -182,7 +186,10 @@ def _content(source: bytes | Path) -> bytes:
 
 
 def _wrapped(value: Any, key: str) -> Any:
-    """Return the short form (a text) as the message that it stands for; numbers in it as text, as int64 is in JSON."""
+    """Convert a field to a message: wrap the short form, a text, and write numbers as texts, like int64 in JSON.
+
+    :param key: field of the message that the short form sets
+    """
     if isinstance(value, Mapping):
         return {k: str(v) if k == "generation" else v for k, v in value.items() if v is not None}
     return value if value is None else {key: value}
@@ -200,12 +207,16 @@ def _exactly_one(group: tuple[str, ...], given: Collection[str], unknown: Collec
     chosen = [name for name in group if name in given]
     if not chosen:
         yield f"{', '.join(group)}: exactly one is required, none was given"
-    elif len(chosen) > 1 and not set(chosen) & set(unknown):  # a template may still come out as None
+    elif len(chosen) > 1 and not set(chosen) & set(unknown):  # a template may still render to None
         yield f"{', '.join(chosen)}: exactly one of {', '.join(group)} is allowed, {len(chosen)} were given"
 
 
 def _stored(form: str, *, is_folder: bool) -> Rule:
-    """Return a rule for the URI of an object, or of a bucket or a folder in one."""
+    """Return a rule for the URI of an object, or for that of a bucket or folder.
+
+    :param form: the expected form, for the message
+    :param is_folder: whether to accept a bucket or folder too
+    """
 
     def rule(value: Any) -> Iterator[str]:
         try:
@@ -220,7 +231,11 @@ def _stored(form: str, *, is_folder: bool) -> Rule:
 
 
 def _message(short: str, rules: Mapping[str, Rule]) -> Rule:
-    """Return a rule for a field that is a dict with the keys of `rules`, or a text: the value of its key `short`."""
+    """Return a rule for a field that is a dict, or a text as its short form.
+
+    :param short: key of the dict that the short form sets; it is required
+    :param rules: rules by key; other keys are refused
+    """
 
     def rule(value: Any) -> Iterator[str]:
         content = value if isinstance(value, Mapping) else {short: value}
@@ -253,7 +268,7 @@ def _direct_notebook_source(value: Any) -> Iterator[str]:
 
 
 def number_of_labels(labels: Mapping[Any, Any]) -> int:
-    """Return how many labels count for `LABELS_MAX`: all but system labels."""
+    """Return the number of labels that count towards `LABELS_MAX`: all but system labels."""
     return sum(not (isinstance(key, str) and key.startswith(SYSTEM_LABEL_PREFIX)) for key in labels)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 
 class JobState(str, Enum):
-    """The state of a job, by its API name (the seed's `JobStateEnum`).
+    """The state of a job, by its name in the API: the enum `JobState` of google-cloud-aiplatform 2.7 (`aiplatform_v1`).
 
-    A closed set of twelve. A name that the API adds later is kept as it is: ``JobState("JOB_STATE_NEW")`` is
-    no member, has ``is_known`` false, and is neither terminal nor a success, so callers wait on it.
+    The enum has twelve members. A name that the API adds later is kept: ``JobState("JOB_STATE_NEW")`` is not a member,
+    has ``is_known`` False, and is neither terminal nor a success, so callers wait for the job.
     """
 
     UNSPECIFIED = "JOB_STATE_UNSPECIFIED"
@@ -40,29 +40,29 @@ class JobState(str, Enum):
 
     @property
     def description(self) -> str:
-        """The name, for a person: one that is not known is said to be so."""
+        """Return the name for a message; it says so if the state is unknown."""
         return str(self) if self.is_known else f"{self}, a state that this version of the provider does not know"
 
     @property
     def is_known(self) -> bool:
-        """Whether this is one of the twelve documented states."""
+        """Return whether this is one of the twelve documented states."""
         return self.value in type(self)._value2member_map_
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job has ended and its state will not change again."""
+        """Return whether the job has ended, so that its state will not change again."""
         return self in _TERMINAL
 
     @property
     def is_success(self) -> bool:
-        """Whether the whole notebook ran. PARTIALLY_SUCCEEDED is success only if a caller opts in."""
+        """Return whether the whole notebook ran. PARTIALLY_SUCCEEDED is a success only if a caller opts in."""
         return self is JobState.SUCCEEDED
 
     @property
     def is_active(self) -> bool:
-        """Whether the job holds a machine or waits for one, and is not on its way out.
+        """Return whether the job holds or awaits a machine, and is not being cancelled.
 
-        A state that is not known is taken for active: the job may cost.
+        An unknown state counts as active, because the job may cost money.
         """
         return not self.is_terminal and self is not JobState.CANCELLING
 
@@ -79,6 +79,14 @@ _TERMINAL = frozenset(
 
 
 def state_of(job: Any) -> JobState:
-    """Return a job's state; a number that has no name in the client library is kept as ``JOB_STATE_<number>``."""
+    """Return the state of a `NotebookExecutionJob` message, or of an object with its `job_state`.
+
+    The message may be one of proto-plus, whose `job_state` is an enum, or a plain one of protobuf, whose `job_state` is
+    a number. A number that has no name in the client library becomes ``JOB_STATE_<number>``.
+    """
     state = job.job_state
-    return JobState(getattr(state, "name", None) or f"JOB_STATE_{state}")
+    name = getattr(state, "name", None)
+    if name is None and hasattr(job, "DESCRIPTOR"):
+        value = job.DESCRIPTOR.fields_by_name["job_state"].enum_type.values_by_number.get(state)
+        name = value and value.name
+    return JobState(name or f"JOB_STATE_{state}")

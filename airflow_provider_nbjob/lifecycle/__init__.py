@@ -1,1 +1,1 @@
-"""One task's job, from its submit to its end."""
+"""The life of one task's job, from its submit to its end."""

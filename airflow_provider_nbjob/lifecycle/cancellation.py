@@ -1,7 +1,7 @@
-"""Stopping the job of a task that Airflow ended: whether to, and never to fail at it.
+"""Decide whether to stop the job of a task that Airflow ended, and stop it without raising.
 
-Airflow calls `on_kill` also where the task goes on: on a worker that is merely shut down (read in 3.3.2's supervisor,
-which passes SIGTERM on), and in a triggerer that was thought dead and comes back to find its triggers reassigned.
+Airflow also calls `on_kill` if the task goes on: on a worker that is shut down (the supervisor of Airflow 3.3.2 passes
+SIGTERM on), and in a triggerer that was considered dead and finds its triggers reassigned when it comes back.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, parse_record
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
-# States of a task instance whose process was ended and that will be, or is already, tried again. A clear of a running
-# task is "restarting": that asks for a new job.
+# States of a task instance whose process was ended, and which Airflow tries again or will try again. A clear of a
+# running task has the state "restarting": it requests a new job.
 _GOES_ON = frozenset({"running", "up_for_retry", "scheduled", "queued", "deferred"})
 
-# Airflow kills a worker 5 s after it asked it to stop: by then a job that cannot be cancelled must have been deleted.
+# Airflow kills a worker 5 s after it asked it to stop. By then a job that cannot be cancelled must have been deleted.
 KILL_SECONDS = 3.5
-ASK_SECONDS = 2.5  # of these, to find out whether the task goes on
-AWAITED_PAUSES = (1.0, 2.0, 4.0)  # seconds between questions of a triggerer that Airflow does not answer
-INTERRUPT_SECONDS = 60.0  # that a job is tried to be stopped for after Ctrl-C
+ASK_SECONDS = 2.5  # the share of KILL_SECONDS for asking Airflow whether the task goes on
+AWAITED_PAUSES = (1.0, 2.0, 4.0)  # seconds between a triggerer's requests that Airflow does not answer
+INTERRUPT_SECONDS = 60.0  # time limit for stopping a job after Ctrl-C
 
 
 def stop_command(name: str, *, is_workbench: bool = False) -> str:
-    """Return the one command by which a person stops a job: the API has no cancel, and deletes what runs.
+    """Return the command that stops a job: it deletes the job, because the API has no method that cancels one.
 
     :param name: the job's resource name
-    :param is_workbench: whether it is a Workbench job: ``gcloud colab`` refuses those
+    :param is_workbench: whether it is a Workbench job, which ``gcloud colab`` refuses; default False
     """
     job = JobName.parse(name)
     if is_workbench:
@@ -45,18 +45,20 @@ def stop_command(name: str, *, is_workbench: bool = False) -> str:
 
 
 def list_command(project: str, location: str, display_name: str) -> str:
-    """Return the command by which a person finds a job whose id is not known."""
+    """Return the command that lists jobs by display name, for a job whose id is not known."""
     wanted = shlex.quote(f'displayName="{display_name}"')
     return f"gcloud colab executions list --project={project} --region={location} --filter={wanted}"
 
 
 def stop_quietly(hook: NotebookExecutionJobHook, name: str, *, is_workbench: bool = False, **options: Any) -> bool:
-    """Stop a job; never raises, so that the error that led here is the one seen.
+    """Stop a job. Never raise, so that the error that caused the stop is the one that is reported.
+
+    If the job cannot be stopped, log an error with the command that stops it.
 
     :param name: the job's resource name
     :param is_workbench: see `stop_command`
     :param options: see `NotebookExecutionJobHook.cancel_notebook_execution_job`
-    :return: whether nothing is left to stop
+    :return: True if nothing is left to stop
     """
     try:
         hook.cancel_notebook_execution_job(name=name, **options)
@@ -70,19 +72,20 @@ def stop_quietly(hook: NotebookExecutionJobHook, name: str, *, is_workbench: boo
 
 
 def stop_interrupted(stop: Callable[[], bool], log: Any, *, what: str, command: str) -> None:
-    """Stop a job whose process was interrupted, as by Ctrl-C; a second interruption ends this at once.
+    """Stop a job whose process was interrupted, as by Ctrl-C. A second interruption ends the attempt at once.
 
-    It is done in a thread, as the interrupted code may be anything, and for at most `INTERRUPT_SECONDS`. If the job is
-    not known to be stopped by then, the command that stops it is logged.
+    Stop the job in a thread, because the interrupted code may hold any lock, and wait for it for at most
+    `INTERRUPT_SECONDS`. If the job is not known to be stopped by then, log the command that stops it.
 
-    :param stop: stops the job; returns whether nothing is left to stop
-    :param what: names the job
-    :param command: stops it
+    :param stop: function that stops the job, and returns True if nothing is left to stop
+    :param log: logger
+    :param what: name of the job in the log
+    :param command: command that stops the job
     """
     stopped: list[bool] = []
 
     def note_down() -> None:
-        with suppress(BaseException):  # whatever it is, the command is logged
+        with suppress(BaseException):  # after any error the command is logged
             stopped.append(stop())
 
     thread = threading.Thread(target=note_down, daemon=True)
@@ -96,14 +99,15 @@ def stop_interrupted(stop: Callable[[], bool], log: Any, *, what: str, command: 
 
 
 def stop_unless_tried_again(ti: Any, name: str, *, stop: Callable[..., None], log: Any) -> None:
-    """On a worker that is being ended: stop the job, unless a later try of the task comes, and finds it.
+    """Stop the job of a worker that is being ended, unless a later try of the task goes on with the job.
 
-    This is a signal handler's code. What it interrupted may hold the lock of the connection to the supervisor, and
-    gives it back only when the handler has returned; so the question is asked in a thread, which then acts by itself.
+    A signal handler calls this function. The code that it interrupted may hold the lock of the connection to the
+    supervisor, and releases it only after the handler has returned. So a thread asks Airflow, and then acts by itself.
 
     :param ti: the task instance
     :param name: the job's resource name
-    :param stop: stops the job; its argument `grace` is in seconds
+    :param stop: function that stops the job; its argument `grace` is the time until the job is deleted, in seconds
+    :param log: logger
     """
     is_decided = threading.Event()
     started = time.monotonic()
@@ -123,9 +127,10 @@ def stop_unless_tried_again(ti: Any, name: str, *, stop: Callable[..., None], lo
 
 
 def _will_be_tried_again(ti: Any, log: Any) -> bool:
-    """Return whether a later try comes.
+    """Return whether Airflow will run another try of the task.
 
-    No, if Airflow does not say in time: a job that nobody waits for would cost. Yes, if this Airflow cannot be asked.
+    If Airflow does not answer within `ASK_SECONDS`, return False: an unattended job would cost money. If this version
+    of Airflow cannot be asked, return True.
     """
     if ti.try_number > ti.max_tries:
         return False
@@ -149,13 +154,15 @@ def _will_be_tried_again(ti: Any, log: Any) -> bool:
 
 
 def is_awaited(ti: Any, name: str, log: Any) -> bool:
-    """Return whether a deferred task still waits for a job: its trigger was given to another triggerer.
+    """Return whether a deferred task still waits for a job, because another triggerer got its trigger.
 
-    If Airflow does not answer, it is asked again for some seconds. Then the answer is no: the caller says that the
-    task was ended, and a job that nobody waits for would cost. If this Airflow cannot be asked, the answer is yes.
+    If Airflow does not answer, ask again after each of `AWAITED_PAUSES`. If it still does not answer, return False:
+    the caller was informed that the task ended, and an unattended job would cost money. If this version of Airflow
+    cannot be asked, return True.
 
     :param ti: the task instance, in the triggerer; None if the trigger serves no task
     :param name: the job's resource name
+    :param log: logger
     """
     if ti is None:
         return False
@@ -176,6 +183,6 @@ def is_awaited(ti: Any, name: str, log: Any) -> bool:
 
 
 def _awaits(ti: Any, name: str) -> bool:
-    """Return whether the job is the task's newest: after a clear the task may be deferred again, with another one."""
+    """Return whether a job is the task's newest. After a clear, the task may be deferred again with another job."""
     record = parse_record(xcom_of_task(ti, JOB_XCOM_KEY))
     return record is not None and record.name.job_id == JobName.parse(name).job_id

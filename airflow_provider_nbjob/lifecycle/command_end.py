@@ -1,4 +1,4 @@
-"""A person's command, as `airflow dags test`, that Ctrl-C ends: its task is not tried again, and its job is stopped."""
+"""End a command such as `airflow dags test` on Ctrl-C: do not retry its task, and stop its job."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ log = logging.getLogger(__name__)
 class CommandInterrupted(KeyboardInterrupt, AirflowFailException):
     """Ctrl-C in such a command.
 
-    Airflow 3.3.2 takes a bare `KeyboardInterrupt` for a failure that is retried, so `dags test` would go on with the
-    next try, which submits another job (`_run_task_and_map_outcome` in airflow/sdk/execution_time/task_runner.py).
+    Airflow 3.3.2 treats a bare `KeyboardInterrupt` as a failure, and retries it. `dags test` would go on with the next
+    try, which would submit another job (`_run_task_and_map_outcome` in airflow/sdk/execution_time/task_runner.py).
     """
 
 
-# What is to be done for a job, by its resource name, should the command end while nobody waits for it.
+# Functions to call, by a job's resource name, if the command ends while no code waits for the job.
 _left: dict[str, Callable[[], None]] = {}
 _keeper: threading.Thread | None = None
 
 
 def at_the_end(name: str, act: Callable[[], None]) -> None:
-    """Have a function called when the main thread has ended, unless `taken_over` is called before.
+    """Call a function when the main thread has ended, unless `taken_over` is called before.
 
-    Ctrl-C may come while Airflow goes from the operator, which has deferred, to the trigger: then neither can stop the
-    job. The thread is no daemon: Python waits for it at its end, until Ctrl-C comes again.
+    Ctrl-C may come after the operator has deferred, and before Airflow runs the trigger. Neither can stop the job then.
+    The thread that waits is not a daemon: Python waits for it at exit, until Ctrl-C comes again.
 
     :param name: the job's resource name
-    :param act: stops the job, or tells how to
+    :param act: function that stops the job, or logs the command that stops it
     """
     global _keeper
     _left[name] = act
@@ -41,7 +41,10 @@ def at_the_end(name: str, act: Callable[[], None]) -> None:
 
 
 def taken_over(name: str) -> None:
-    """Note that a job has ended, or that the caller stops it."""
+    """Forget a job that has ended, or that the caller stops.
+
+    :param name: the job's resource name
+    """
     _left.pop(name, None)
 
 
@@ -51,5 +54,5 @@ def _act_at_the_end() -> None:
         _, act = _left.popitem()
         try:
             act()
-        except BaseException:  # whatever it is, the other jobs are stopped too
+        except BaseException:  # after any error the other jobs are stopped too
             log.exception("What was to be done for a job at the end of the command failed")

@@ -1,7 +1,7 @@
-"""Errors after which Airflow is not to try a task again.
+"""Errors after which Airflow does not retry a task.
 
-Each is of its own kind, such as `JobFailed`, and of Airflow's `AirflowFailException`, which ends a task whatever
-`retries` says. The classes stand in this module, so that an error can be pickled.
+Each class derives from an error of this provider, such as `JobFailed`, and from Airflow's `AirflowFailException`, which
+fails a task regardless of `retries`. The classes are defined at module level, so that their errors can be pickled.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FinalCredentialsUnavailable(CredentialsUnavailable, FinalError):
 
 
 class FinalInvalidJob(InvalidJob, FinalError):
-    """An `InvalidJob` as operators and the sensor raise it."""
+    """An `InvalidJob` that is never retried. Operators and the sensor raise it."""
 
 
 class FinalJobFailed(JobFailed, FinalError):
@@ -106,10 +106,10 @@ _FINAL: dict[type[NotebookExecutionJobError], type[FinalError]] = {
 
 
 def never_retried(error: NotebookExecutionJobError) -> FinalError:
-    """Return the same error as one of its own kind that Airflow does not retry.
+    """Convert an error to one of the same kind that Airflow does not retry.
 
-    What Airflow masks is masked in it: callbacks of the DAG get it too, and send it to others. An error of a class that
-    has no such kind becomes one of the nearest class above it that has.
+    Mask Airflow's secrets in it, because callbacks of the DAG get the error, and send it to other systems. An error of
+    a class without such a kind becomes one of the nearest base class that has one.
     """
     if isinstance(error, FinalError):
         return error
@@ -119,7 +119,7 @@ def never_retried(error: NotebookExecutionJobError) -> FinalError:
 
 @contextmanager
 def bad_input_is_not_retried() -> Iterator[None]:
-    """Have `InvalidJob` end the task, whatever `retries` says."""
+    """Convert an `InvalidJob` to an error that fails the task regardless of `retries`."""
     try:
         yield
     except FinalError:

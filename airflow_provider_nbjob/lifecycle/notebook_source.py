@@ -1,4 +1,4 @@
-"""The notebook that is submitted: the source as it is, or its content with parameters."""
+"""Resolve the notebook to submit: the source unchanged, or its content with parameters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_nbjob.exceptions import InvalidJob
+from airflow_provider_nbjob.job import DIRECT_NAME
 from airflow_provider_nbjob.job.spec import SOURCES, NotebookExecutionJobSpec
 from airflow_provider_nbjob.notebook.parameters import parameterize
 from airflow_provider_nbjob.notebook.source import read_notebook
@@ -24,14 +25,17 @@ def resolve_source(
     *,
     secrets: Mapping[str, str] | None = None,
 ) -> NotebookExecutionJobSpec:
-    """Return the same job with the source that is to be submitted.
+    """Return a copy of a job's spec with the source to submit.
 
-    A source that gets parameters is read here, and becomes direct content. Content that is too large for the request
-    is uploaded beside the job's output, and run from there. Any other source is not read.
+    Read a source that gets parameters, and submit it as direct content. If content is too large for the request, upload
+    it beside the job's output, and run it from there. Leave any other source as it is, without reading it.
 
-    :param spec: a valid one
+    :param hook: hook that reads and uploads notebooks
+    :param spec: a valid spec
+    :param parameters: values by name, or None
+    :param log: logger
     :param secrets: resource names of secret versions, by parameter
-    :raises InvalidJob: if the notebook, or a parameter, is not what it must be
+    :raises InvalidJob: if the notebook or a parameter is invalid
     """
     has_parameters = bool(parameters or secrets)
     if not has_parameters and spec.direct_notebook_source is None:
@@ -63,7 +67,11 @@ def _read(hook: NotebookExecutionJobHook, spec: NotebookExecutionJobSpec) -> byt
 
 
 def _parts(source: Any, name: str, version: str) -> tuple[str, Any]:
-    """Where a source is, and the version of it; both forms that a caller may give it in."""
+    """Return the name and the version of a source that is given as a dict, or as its name alone.
+
+    :param name: key of the name in the dict
+    :param version: key of the version in the dict
+    """
     return (source[name], source.get(version)) if isinstance(source, Mapping) else (source, None)
 
 
@@ -96,7 +104,7 @@ def _parameterized(
 
 
 def _origin(spec: NotebookExecutionJobSpec) -> tuple[str, str | None]:
-    """Return the field that a notebook comes from, and where it was read; None if the caller has it at hand."""
+    """Return the field that names a notebook's source, and the source's URI or name; None for a direct source."""
     if spec.gcs_notebook_source is not None:
         uri, generation = _parts(spec.gcs_notebook_source, "uri", "generation")
         return "gcs_notebook_source", f"{uri}#{generation}" if generation else uri
@@ -109,4 +117,4 @@ def _origin(spec: NotebookExecutionJobSpec) -> tuple[str, str | None]:
 def _file_name(spec: NotebookExecutionJobSpec) -> str:
     _, origin = _origin(spec)
     name = (origin or "").rpartition("/")[2].partition("#")[0]
-    return name if name.endswith(".ipynb") else "content.ipynb"
+    return name if name.endswith(".ipynb") else DIRECT_NAME

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
 
-# What could not be done, for an error that names the argument.
+# Messages by argument, for a warning or an error if the executed notebook could not be read.
 _UNDONE = {
     "fail_on_cell_error": "cells that raised could not be looked for (fail_on_cell_error)",
     "log_output": "its outputs could not be shown (log_output)",
@@ -37,11 +37,19 @@ _UNDONE = {
 
 @dataclass(frozen=True)
 class Conclusion:
-    """How the end of a job is judged, and what is read of its executed notebook; the operator has the descriptions.
+    """Options for the end of a job: what counts as a success, and what is read of the executed notebook.
 
-    :param collect_results: None: collect what can be read; True: results are expected
-    :param on_output_error: None: fail for what was asked for, `fail_on_cell_error`, `log_output` and
-        ``collect_results=True``; ``"fail"``: for the default of `collect_results` too; ``"warn"``: for nothing
+    `CreateNotebookExecutionJobOperator` describes its arguments of the same names.
+
+    :param accept_partial_success: whether PARTIALLY_SUCCEEDED counts as a success; default False
+    :param collect_results: True requires the results, False reads none, None collects them if the notebook can be read
+    :param result_max_bytes: maximum size of all results as JSON, in bytes; default 48 KiB
+    :param log_output: whether to log the outputs of all cells; default False
+    :param fail_on_cell_error: whether a cell that raised in a job that succeeded fails the task; default False
+    :param on_output_error: the reaction to an executed notebook that cannot be read. None fails the task if
+        `fail_on_cell_error`, `log_output` or ``collect_results=True`` needs the notebook. ``"fail"`` fails it for the
+        default of `collect_results` too. ``"warn"`` never fails it
+    :param max_output_bytes: maximum size of the executed notebook in bytes; default 256 MiB
     """
 
     accept_partial_success: bool = False
@@ -55,12 +63,16 @@ class Conclusion:
     def of(
         self, hook: NotebookExecutionJobHook, job: Any, log: Any, *, note: Callable[[JobEnd], None] = lambda _: None
     ) -> JobResult:
-        """Return the result of a job that is a success; the notebook is read at most once.
+        """Return the result of a successful job, or raise the error of any other. Read the notebook at most once.
 
-        :param log: of the task, which shows the failing cell
-        :param note: told of the end, success or not
-        :raises JobFailed: if it is none; and `JobCancelled` and `JobExpired`
-        :raises OutputUnavailable: if it is one, but what was asked for of its notebook could not be done
+        :param hook: hook that finds and reads the notebook
+        :param job: a `NotebookExecutionJob` message whose state is terminal
+        :param log: the task's logger, which shows the failing cell
+        :param note: function that is called with the end of any job, successful or not
+        :raises JobFailed: if the job failed
+        :raises JobCancelled: if the job was cancelled
+        :raises JobExpired: if the job reached the API's time limit
+        :raises OutputUnavailable: if the job succeeded, but an option needs the notebook, which could not be read
         """
         end_time = time.monotonic() + OUTPUT_SECONDS
         result = hook.get_result(job, timeout=OUTPUT_SECONDS)
@@ -89,9 +101,9 @@ class Conclusion:
         return result
 
     def is_success(self, hook: NotebookExecutionJobHook, job: Any, log: Any) -> bool:
-        """Return whether a job is a success; to tell that, its notebook is read only if a cell decides it.
+        """Return whether a job is a success. Read its notebook only if `fail_on_cell_error` is set.
 
-        A notebook that cannot be read leaves the job a success: it is not run again for that.
+        A job whose notebook cannot be read counts as a success: it is not run again for that reason.
         """
         if not JobResult.from_job(job).succeeded(accept_partial_success=self.accept_partial_success):
             return False
@@ -103,19 +115,19 @@ class Conclusion:
 
     @property
     def _wanted(self) -> list[str]:
-        """The arguments for which the executed notebook of a success is read."""
+        """Return the names of the arguments that need the executed notebook of a successful job."""
         collects = ["collect_results"] if self.collect_results is not False else []
         return [name for name in ("fail_on_cell_error", "log_output") if getattr(self, name)] + collects
 
     def _check_undone(self, result: JobResult, log: Any) -> None:
-        """Warn of what could not be done without the notebook, or fail.
+        """Warn of each argument that could not be fulfilled without the notebook, or raise.
 
-        :raises OutputUnavailable: if `on_output_error` says so
+        :raises OutputUnavailable: if `on_output_error` requires an error
         """
         wanted = self._wanted
         expected = wanted if self.on_output_error == "fail" else [name for name in wanted if getattr(self, name)]
         if not expected and not (wanted and result.output_error):
-            return  # a job that wrote no notebook has no results: that is no error
+            return  # a job that wrote no notebook has no results, which is not an error
         undone = " and ".join(_UNDONE[name] for name in wanted)
         message = f"Notebook job {result.job_id} ended as {result.job_state}, but {undone}."
         if expected and self.on_output_error != "warn":
@@ -128,7 +140,7 @@ class Conclusion:
     def _read(
         self, hook: NotebookExecutionJobHook, result: JobResult, log: Any, end_time: float
     ) -> tuple[ExecutedNotebook | None, JobResult]:
-        """Return the executed notebook, or None if it cannot be read; and the result, which says why."""
+        """Return the executed notebook, or None if it cannot be read, and the result with the reason."""
         if result.output_notebook_uri is None:
             return None, result
         try:
@@ -145,12 +157,12 @@ class Conclusion:
 
 
 def conclusion_for(task: Any) -> Conclusion:
-    """As an operator or a sensor asks for it, in attributes of the same names."""
+    """Return the options of an operator or a sensor, from its attributes of the same names."""
     return Conclusion(**{part.name: getattr(task, part.name) for part in fields(Conclusion)})
 
 
 def _masked(notebook: ExecutedNotebook) -> ExecutedNotebook:
-    """Mask what Airflow masks in all that is logged and raised, before it is cut into lines; not what is returned."""
+    """Mask Airflow's secrets in all text that is logged or raised, before it is split into lines; not in results."""
     return replace(notebook, cells=tuple(_masked_cell(cell) for cell in notebook.cells))
 
 
@@ -165,9 +177,10 @@ def _write(lines: Any, log: Any) -> None:
 
 
 def error_of(result: JobResult, cell: ExecutedCell | None = None) -> NotebookExecutionJobError:
-    """Return the exception that says why a job is no success, with what a person needs to go on.
+    """Return the error of a job that did not succeed, with the reason, the notebook and the logs in its message.
 
-    :param cell: the one that failed, where that is known
+    :param cell: the cell that failed, or None if it is not known
+    :return: `JobCancelled`, `JobExpired`, or `JobFailed` with the cell's number, exception and traceback
     """
     lines = [f"Notebook job {result.job_id} ended as {result.job_state}."]
     failed = cell.error if cell else None

@@ -1,9 +1,10 @@
-"""What earlier tries of a task left running: one such job is taken over, any other is stopped.
+"""Find the jobs that earlier tries of a task left running: adopt one, and stop the others.
 
-A worker that is killed leaves its job; so does a clear, where nothing tells the trigger (before Airflow 3.3), and a
-create that is performed only after its sender was killed. The ids of all tries are computed, so they can be asked
-for by name; those of an earlier start of the dag run cannot, and are listed by display name. A job that has such an id
-is touched only if its mark says that it is the task's own, or, if it has no mark, its display name.
+A job is left running if its worker is killed, if the task is cleared before Airflow 3.3, which does not notify the
+trigger, or if the API performs a create only after the sender was killed. The ids of all tries are computed, so their
+jobs can be read by name. The ids of tries in an earlier start of the dag run are not known; their jobs are listed by
+display name. A job with such an id is adopted or stopped only if its mark proves that it is the task's own or, if it
+has no mark, if its display name is the task's.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
 class EarlierTries:
     """The jobs that earlier tries of a task instance may have left.
 
-    :param hook: the way to the API
-    :param tries: of the task instance
+    :param hook: hook that sends requests to the API
+    :param tries: tries of the task instance
     :param own: name of the current try's job; the others are in the same project and location
-    :param retry: false: raise a transient error at once
+    :param retry: whether the hook retries transient errors; default True
     """
 
     def __init__(self, hook: NotebookExecutionJobHook, tries: Tries, own: JobName, *, retry: bool = True) -> None:
         self._hook, self._tries, self._own, self._retry = hook, tries, own, retry
 
     def find(self, try_number: int, *, display_name: str) -> Any:
-        """Return the job of a try, in whatever start of the run, or None if there is none.
+        """Return the job of a try in any start of the run, or None if there is no such job.
 
-        :param display_name: of the task's jobs
-        :raises ApiError: if the API does not say
+        :param display_name: display name of the task's jobs
+        :raises ApiError: if the API does not answer
         """
         job = self._get(try_number)
         mark = job and Mark.of(job.labels)
@@ -47,14 +48,14 @@ class EarlierTries:
         return next((job for job in listed if self._tries.try_of(JobName.parse(job.name).job_id) == try_number), None)
 
     def find_adoptable(self, is_success: Callable[[Any], bool], *, display_name: str) -> str | None:
-        """Return the name of the job to go on with in place of a new one, or None.
+        """Return the resource name of the job to adopt instead of submitting a new one, or None.
 
-        It is one that an earlier try since the last clear left active, or that succeeded without being returned: a
-        retry would not be had it been.
+        Only a job of a try since the last clear is adopted. It must be active, or have succeeded: a try that had
+        returned the result of a successful job would not have been retried.
 
-        :param is_success: whether a job is what the task would return
-        :param display_name: of the task's jobs
-        :raises ApiError: if the API does not say: then a new job might be a second one
+        :param is_success: function that returns whether a job is one that the task would return
+        :param display_name: display name of the task's jobs
+        :raises ApiError: if the API does not answer, because a new job might run beside an active one
         """
         for try_number in self._tries.earlier:
             for job in self._of_try(try_number, display_name):
@@ -64,10 +65,10 @@ class EarlierTries:
         return None
 
     def stop_others(self, keep: str | None, *, display_name: str) -> None:
-        """Stop all that is active, but one; where the API does not say what is, that is logged.
+        """Stop all active jobs of earlier tries but one. If the API does not answer, log a warning.
 
-        :param keep: name of the job that is to go on, if any
-        :param display_name: of the task's jobs
+        :param keep: resource name of the job to keep, or None
+        :param display_name: display name of the task's jobs
         """
         kept = keep and JobName.parse(keep).job_id
         try:
@@ -84,11 +85,11 @@ class EarlierTries:
             if job := self._get(try_number):
                 yield job
         for job in self._listed(display_name):
-            if self._tries.is_earlier(JobName.parse(job.name).job_id):  # a later one is none of our business
+            if self._tries.is_earlier(JobName.parse(job.name).job_id):  # a later try owns its job
                 yield job
 
     def _of_try(self, try_number: int, display_name: str) -> Iterator[Any]:
-        """Yield the job of a try in this start of the run; if its id was taken, those under the id used instead."""
+        """Yield the job of a try in this start of the run; if its id was taken, also the jobs with a replacement id."""
         job = self._get(try_number)
         if job is None:
             return
@@ -118,12 +119,15 @@ class EarlierTries:
 def answer_to(
     hook: NotebookExecutionJobHook, mark: Mark, *, name: str | None, location: str, project_id: str, display_name: str
 ) -> Any:
-    """Return the job that a create made which got no answer, or None if it made none, so far.
+    """Return the job of a create that got no answer, or None if the API has not made the job so far.
 
-    :param mark: of the create
-    :param name: of the job; None if the API was to mint its id
-    :param display_name: of the job
-    :raises ApiError: if the API does not say
+    :param hook: hook that sends requests to the API
+    :param mark: mark of the create
+    :param name: resource name of the job, or None if the API generates its id
+    :param location: region of the job
+    :param project_id: project of the job
+    :param display_name: display name of the job
+    :raises ApiError: if the API does not answer
     """
     if name is None:
         named_alike = _displayed(hook, location, project_id, display_name)

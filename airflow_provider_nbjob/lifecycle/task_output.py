@@ -1,7 +1,7 @@
-"""What other tasks get of a task's result: ``train.output["results"]["auc"]``, and an XCom key for each result.
+"""Pass results to other tasks: by ``train.output["results"]["auc"]``, and by an XCom key for each result.
 
-An XCom reference of Airflow (3.1 to 3.3) knows one key: ``output["results"]["auc"]`` pulls the key ``auc``, whatever
-stands before it, and None if there is none.
+An XCom reference of Airflow (3.1 to 3.3) has only one key: ``output["results"]["auc"]`` would pull the key ``auc``
+without regard to the keys before it, and would be None if there is no such key.
 """
 
 from __future__ import annotations
@@ -20,37 +20,39 @@ from airflow_provider_nbjob.job.record import JOB_XCOM_KEY
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS
 
 RESULTS = "results"
-RETURNED = "return_value"  # Airflow's key of what a task returns
-KEYS_MAX = 100  # results that get an XCom key of their own, each of which is a request
-NAMES_SHOWN = 20  # of the results that a task handed out, in an error
+RETURNED = "return_value"  # Airflow's key of a task's return value
+KEYS_MAX = 100  # results with an XCom key of their own; each key costs a request
+NAMES_SHOWN = 20  # names of results in an error or a log message
 
 _PARTS = frozenset(part.name for part in fields(JobResult))
-# Keys that have a meaning of their own, for this provider or for Airflow.
+# Keys that already have a meaning for this provider or for Airflow.
 _RESERVED = frozenset(
     {*_PARTS, RETURNED, JOB_XCOM_KEY, *(link.xcom_key for link in LINKS), "skipmixin_key", "trigger_run_id"}
 )
-# A key is a part of the path of Airflow's API. A notebook chooses the names of its results.
+# Notebooks choose the names of results, and a key becomes part of a URL path of Airflow's API.
 _KEY = re.compile(r"[A-Za-z][-_.A-Za-z0-9]{0,199}")
 
 
 @attrs.define(repr=False)
 class TaskOutput(PlainXComArg):
-    """A reference to what a task returns, as `output` of Airflow's operators is.
+    """A reference to a task's return value, like `output` of Airflow's operators.
 
-    Below ``["results"]`` it takes any number of names and indices: ``output["results"]["scores"][0]``.
+    Below ``["results"]`` it accepts any number of names and indices: ``output["results"]["scores"][0]``.
 
-    :param path: what is looked up below `key`
+    :param path: names and indices to look up below `key`
     """
 
     path: tuple[str | int, ...] = ()
 
     def __getitem__(self, item: Any) -> TaskOutput:
-        """Refer to a part.
+        """Return a reference to a part of the value.
 
-        :raises InvalidJob: if the task returns no results
+        :param item: a key of XCom; below ``["results"]``, a name or an index
+        :raises InvalidJob: if the part is a result, and the task's arguments exclude results
+        :raises ValueError: if the part is a result, and `item` is neither a name nor an index
         """
         if self.key != RESULTS:
-            super().__getitem__(item)  # refuses what is no key
+            super().__getitem__(item)  # refuses an item that is not a key
             return attrs.evolve(self, key=item)
         if not isinstance(item, str | int) or isinstance(item, bool):
             raise ValueError(f"{self!r} is looked up by names and indices, not by {type(item).__name__}")
@@ -63,27 +65,27 @@ class TaskOutput(PlainXComArg):
         return f"{super().__repr__()}{_subscripts(self.path)}"
 
     def __str__(self) -> str:
-        """Return it as a template, for f-strings."""
+        """Return the reference as a Jinja template, for f-strings."""
         if self._is_pushed:
             return PlainXComArg.__str__(self)
         template = str(PlainXComArg(self.operator)).removesuffix(" }}")
         return f"{template}{_subscripts((self.key, *self.path))} }}}}"
 
     def resolve(self, context: Mapping[str, Any]) -> Any:
-        """Return the value; None if the task did not run, as any reference of Airflow does.
+        """Return the value; None if the task did not run, like any reference of Airflow.
 
-        :raises NotebookExecutionJobError: if the task handed out nothing of this name
+        :raises NotebookExecutionJobError: if the task returned no value of this name
         """
         if self._is_pushed:
             return PlainXComArg(self.operator, self.key).resolve(context)
         returned = PlainXComArg(self.operator).resolve(context)
-        if isinstance(returned, Sequence) and not isinstance(returned, str):  # of a mapped task group
+        if isinstance(returned, Sequence) and not isinstance(returned, str):  # the task is in a mapped task group
             return [self._picked(one) for one in returned]
         return self._picked(returned)
 
     @property
     def _is_pushed(self) -> bool:
-        """Whether Airflow has it under a key of its own."""
+        """Return whether XCom has the value under a key of its own."""
         return not self.path and (bool(getattr(self.operator, "multiple_outputs", False)) or self.key not in _PARTS)
 
     def _picked(self, returned: Any) -> Any:
@@ -117,18 +119,24 @@ def _subscripts(path: Sequence[str | int]) -> str:
 
 
 class HasResults:
-    """Gives its operator an `output` below whose ``["results"]`` names can be looked up."""
+    """Mixin of an operator with an `output` that can look up names below ``["results"]``."""
 
     @property
     def output(self) -> TaskOutput:
-        """Return a reference to what the task returns."""
+        """Return a reference to the task's return value."""
         return TaskOutput(self)  # type: ignore[arg-type]  # the other base of its class is an operator
 
 
 def push_results(task: Any, ti: Any, results: Mapping[str, Any], log: Any) -> None:
-    """Push each result under a key of its own, for ``xcom_pull(key="auc")`` and for mapped tasks.
+    """Push each result under an XCom key of its own, for ``xcom_pull(key="auc")`` and for mapped tasks.
 
-    Not pushed are names that have another meaning as a key, and those that can be none; `results` has them.
+    Do not push names that have another meaning as a key, names that cannot be a key, and more than `KEYS_MAX` results.
+    These are only in `results`.
+
+    :param task: the operator, which must have `do_xcom_push` and `multiple_outputs`
+    :param ti: the task instance
+    :param results: values by name
+    :param log: logger
     """
     if not (task.do_xcom_push and task.multiple_outputs):
         return

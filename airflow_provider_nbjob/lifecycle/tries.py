@@ -1,18 +1,20 @@
-"""Which try of a task instance this is, and which job ids its tries have.
+"""Identify the tries of a task instance, and compute the ids of their jobs.
 
-What Airflow gives to tell the cases apart, read in 3.1.8, 3.2.2 and 3.3.2:
+Airflow distinguishes retries, clears and starts of a run by these values, read in the source of Airflow 3.1.8, 3.2.2
+and 3.3.2:
 
-- `ti.try_number` only grows, over retries and clears alike.
-- `dag_run.start_date` stays the same over retries; it changes when a finished run is cleared, or is deleted and made
-  again, but not when a task of a running run is cleared (`clear_task_instances`).
-- `ti.max_tries` stays the same over retries, and a clear sets it to the try number plus the task's `retries`: so
-  ``max_tries - retries`` tries lie before the newest clear. Airflow's own `get_first_reschedule_date` counts so too.
-  The clear of a task that is *running* is the exception: Airflow ends it, then tries it again like a retry.
-- `retries` is that of the DAG as it is now, which may have been edited since. So each job's mark says what `max_tries`
-  was when it was submitted: the same number means no clear in between, whatever `retries` has become.
-- `dag_run.clear_number` grows with clears in the run, of whichever task (before Airflow 3.3, only of a finished run).
-- `ti.id` is new for each try. `airflow tasks test` on a date that has a run is given the id and the try number of the
-  run's own task instance.
+- `ti.try_number` grows with every retry and every clear, and never shrinks.
+- `dag_run.start_date` stays the same over retries. It changes when a finished run is cleared, or is deleted and made
+  again. It does not change when a task of a running run is cleared (`clear_task_instances`).
+- `ti.max_tries` stays the same over retries. A clear sets it to the try number plus the task's `retries`, so
+  ``max_tries - retries`` tries lie before the newest clear. Airflow's `get_first_reschedule_date` counts in the same
+  way. The clear of a *running* task is an exception: Airflow ends the task, and then tries it again like a retry.
+- `retries` is the value in the present DAG, which may have been edited meanwhile. So each job's mark records the
+  `max_tries` at its submit: the same number means that there was no clear in between, even if `retries` was edited.
+- `dag_run.clear_number` grows with every clear of any task in the run; before Airflow 3.3, only with clears of a
+  finished run.
+- `ti.id` is new for each try. `airflow tasks test` on a date that has a run gets the id and the try number of the run's
+  own task instance.
 """
 
 from __future__ import annotations
@@ -32,16 +34,16 @@ JOB_ID_MAX = 63
 
 @dataclass(frozen=True)
 class Tries:
-    """The tries of one task instance in one start of its dag run; see `job_id_for` for the fields not described here.
+    """The tries of one task instance in one start of its dag run. `job_id_for` describes the other fields.
 
-    :param current: number of the try that asks
-    :param first: number of the first try since the task was last cleared, if `retries` was not edited since
-    :param max_tries: Airflow's
-    :param clears: number of clears in the run; None if Airflow does not say
-    :param run_after: of the dag run: `airflow dags test` makes a run again with the same start
-    :param attempt: what tells the current try from those of other starts of the run that have its number
-    :param own_id: the job id that the task's arguments name, if any
-    :param test: text that the ids of `airflow tasks test` have, and no others; empty if this is none
+    :param current: number of the current try
+    :param first: number of the first try since the last clear of the task, if `retries` was not edited since then
+    :param max_tries: `max_tries` of Airflow's task instance
+    :param clears: number of clears in the run, or None if Airflow does not provide it
+    :param run_after: `run_after` of the dag run; `airflow dags test` makes a run again with the same start
+    :param attempt: text that distinguishes the current try from tries with the same number in other starts of the run
+    :param own_id: the job id in the task's arguments, or None
+    :param test: text that only the ids of `airflow tasks test` contain; empty in any other run
     """
 
     dag_id: str
@@ -60,7 +62,7 @@ class Tries:
 
     @classmethod
     def from_context(cls, context: Mapping[str, Any], *, own_id: str | None = None, test: str = "") -> Tries:
-        """Read them from Airflow's task context."""
+        """Build the tries from Airflow's task context."""
         ti, task, run = context["ti"], context["task"], context["dag_run"]
         return cls(
             dag_id=ti.dag_id,
@@ -80,14 +82,17 @@ class Tries:
 
     @property
     def default_display_name(self) -> str:
-        """The display name of this task instance's jobs, where it is given no other."""
+        """Return the default display name of this task instance's jobs, cut to 128 characters."""
         mapped = "" if self.map_index == -1 else f" [{self.map_index}]"
         return f"{self.dag_id}.{self.task_id}{mapped} {self.run_id}"[:DISPLAY_NAME_MAX]
 
     def job_id(self, try_number: int | None = None) -> str:
-        """Return the id of a try's job; default: of the current one.
+        """Return the id of a try's job.
 
-        It is computed, or made of the task's own one: that for the first try, and ``{own_id}-{try}`` for later ones.
+        Compute the id, unless the task has an id of its own: then the first try gets that id, and a later one gets
+        ``{own_id}-{try_number}``.
+
+        :param try_number: number of the try; default the current one
         """
         number = self.current if try_number is None else try_number
         if self.own_id:
@@ -107,11 +112,14 @@ class Tries:
         )
 
     def other_job_id(self, mark: Mark) -> str:
-        """Return the id to use if the current try's own one is taken by a job that is not its own."""
+        """Return the id for the current try if a job that is not its own already has its first id.
+
+        :param mark: mark of the create
+        """
         return with_suffix(self.job_id(), f"x{mark.nonce[:6]}")
 
     def new_mark(self) -> Mark:
-        """Return a mark for one create of the current try."""
+        """Return a new mark for one create of the current try."""
         return Mark(
             nonce=new_nonce(),
             task=self._task,
@@ -122,27 +130,28 @@ class Tries:
         )
 
     def is_of_this_task(self, mark: Mark) -> bool:
-        """Return whether a create was of this task instance, in whatever start of its run."""
+        """Return whether a create belongs to this task instance, in any start of its run."""
         return mark.task == self._task
 
     def is_of_this_run(self, mark: Mark) -> bool:
-        """Return whether a create was of this task instance in this start of its run."""
+        """Return whether a create belongs to this task instance in this start of its run."""
         return (mark.task, mark.run) == (self._task, self._run)
 
     def is_of_this_try(self, mark: Mark) -> bool:
-        """Return whether a create was of the current try, perhaps by another process that ran it too."""
+        """Return whether a create belongs to the current try, even if another process that runs this try sent it."""
         return self.is_of_this_run(mark) and mark.attempt == short_hash(self.attempt, 8)
 
     def is_same_work(self, try_number: int, mark: Mark | None) -> bool:
         """Return whether the task was not cleared since an earlier try.
 
-        :param mark: of that try's job, if it has one
+        :param try_number: number of the earlier try
+        :param mark: mark of that try's job, or None
         """
         if mark is None or mark.max_tries is None:
             return try_number >= self.first
         if (mark.run, mark.max_tries) != (self._run, self.max_tries):
             return False
-        # A clear after `retries` was lowered by the number of tries would lead to the same `max_tries`.
+        # If `retries` was lowered by the number of tries, a clear leads to the same `max_tries`.
         return mark.clears == self.clears or try_number >= self.first
 
     @property
@@ -154,7 +163,7 @@ class Tries:
         return short_hash(f"{self.run_start} {self.run_after}", 8)
 
     def try_of(self, job_id: str) -> int | None:
-        """Return the number of this task's try that an id belongs to, in whatever start of its run, or None."""
+        """Return the number of the try that a job id belongs to, in any start of the run; None if to no try."""
         usual = re.sub(r"-x[0-9a-f]{6}$", "", job_id)
         for number in range(1, self.current + 1) if self.own_id else ():
             if self.job_id(number) in (job_id, usual):
@@ -163,18 +172,18 @@ class Tries:
         return int(match[1]) if match else None
 
     def is_earlier(self, job_id: str) -> bool:
-        """Whether an id belongs to an earlier try of this task instance, in whatever start of its run."""
+        """Return whether a job id belongs to an earlier try of this task instance, in any start of its run."""
         try_number = self.try_of(job_id)
         return try_number is not None and try_number < self.current
 
     @property
     def earlier(self) -> range:
-        """The numbers of the tries before the current one, the newest first."""
+        """Return the numbers of the tries before the current one, newest first."""
         return range(self.current - 1, 0, -1)
 
 
 def with_suffix(job_id: str, suffix: str) -> str:
-    """Return ``{job_id}-{suffix}``; an id that is too long for that ends in a hash in place of what is cut."""
+    """Return ``{job_id}-{suffix}`` with at most 63 characters; cut an id that is too long, and append its hash."""
     room = JOB_ID_MAX - len(suffix) - 1
     if len(job_id) > room:
         job_id = f"{job_id[: room - 7]}-{short_hash(job_id, 6)}"

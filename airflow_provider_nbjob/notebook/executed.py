@@ -1,8 +1,8 @@
-"""The executed notebook: what is kept of one, read once as a stream, whatever its size.
+"""Read an executed notebook of any size once, as a stream, and keep its text.
 
-Images and other binary outputs are dropped while they are read. A notebook need not be valid: metadata, kernel and
-outputs may be missing, cells of an unknown type are kept without outputs, and what has another type than the format
-says is taken for missing.
+Images and other binary outputs are dropped while they are read. A notebook need not be valid. Metadata, kernel and
+outputs may be missing. Cells of an unknown type are kept without outputs. A value of another type than the format
+specifies counts as missing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES
 from airflow_provider_nbjob.notebook.streaming import TOO_LARGE, VALUE_MAX, Document, Walk
 from airflow_provider_nbjob.notebook.text import CutText, without_ansi
 
-# Characters that are kept; of more, the beginning and the end.
+# Characters that are kept: the beginning and the end of a longer text.
 SOURCE_MAX = 16 * 1024
 TRACEBACK_MAX = 16 * 1024
 EVALUE_MAX = 2 * 1024
-OUTPUT_MAX = 64 * 1024  # of all outputs of a cell
+OUTPUT_MAX = 64 * 1024  # all outputs of a cell together
 
 ALLOWED_TAG = "raises-exception"
 RESULT_TAG = "result"
@@ -31,11 +31,11 @@ _SCRAP_FORMS = {f"{SCRAP_PREFIX}json+json": "scrap", f"{SCRAP_PREFIX}text+json":
 
 @dataclass(frozen=True)
 class CellError:
-    """What a cell raised.
+    """The exception that a cell raised.
 
     :param ename: name of the exception, such as ``"KeyError"``
-    :param evalue: its text, of at most 2048 characters and a line that says how much is missing
-    :param traceback: without colours; at most 16384 characters, likewise
+    :param evalue: text of the exception: at most 2048 characters, and a line that says how many are left out
+    :param traceback: traceback without colours: at most 16384 characters, and such a line
     """
 
     ename: str
@@ -45,13 +45,13 @@ class CellError:
 
 @dataclass(frozen=True)
 class CellValue:
-    """A value that a cell handed out, as it stands in the notebook.
+    """A value that a cell returned, as the notebook holds it.
 
-    :param name: its key among the results
-    :param form: ``"scrap"`` or ``"text"`` by scrapbook's encoder, json or text; ``"json"`` or ``"repr"`` by what
-        stands for the cell's last expression, JSON or its text
-    :param value: the JSON value or the text; None if there is none
-    :param refused: why there is none: it is too large, or no JSON
+    :param name: key of the value in the results
+    :param form: for a scrap, ``"scrap"`` or ``"text"``: scrapbook's encoder is json or text. For the last expression of
+        a cell, ``"json"`` or ``"repr"``: the notebook holds it as JSON or as text
+    :param value: the JSON value or the text; None if the value was refused
+    :param refused: the reason why the value was refused: it is too large, or not JSON; None if it was not refused
     """
 
     name: str
@@ -62,15 +62,16 @@ class CellValue:
 
 @dataclass(frozen=True)
 class ExecutedCell:
-    """What is kept of a cell.
+    """A cell of an executed notebook.
 
-    :param number: its position among all cells, from 1
-    :param cell_type: ``"code"``, ``"markdown"``, ``"raw"``, or whatever it says; empty if it says nothing
-    :param execution_count: None if it did not run
-    :param source: at most 16384 characters, and a line that says how much is missing
-    :param error: the first of its outputs that is an error
-    :param values: what it handed out with scrapbook's `glue`, or as the last expression of a cell tagged ``result``
-    :param outputs: text of its outputs, where asked for; at most 65536 characters, likewise
+    :param number: position among all cells, from 1
+    :param cell_type: ``"code"``, ``"markdown"``, ``"raw"``, or another text of the notebook; empty if it has none
+    :param execution_count: None if the cell did not run
+    :param source: at most 16384 characters, and a line that says how many are left out
+    :param error: the first of the cell's outputs that is an error, or None
+    :param values: values that the cell returned by scrapbook's `glue`, or as the last expression of a cell that is
+        tagged ``result``
+    :param outputs: text of the outputs if it was requested: at most 65536 characters, and such a line; otherwise empty
     """
 
     number: int
@@ -84,16 +85,17 @@ class ExecutedCell:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it raised, and is not tagged `raises-exception`."""
+        """Return whether the cell raised, and is not tagged `raises-exception`."""
         return self.error is not None and ALLOWED_TAG not in self.tags
 
 
 @dataclass(frozen=True)
 class ExecutedNotebook:
-    """What is kept of an executed notebook.
+    """An executed notebook without its binary outputs.
 
-    :param language: the language it ran in, such as ``"python"``; None if it does not say
-    :param parameters: what this provider passed to it, as JSON values; None if it passed nothing, or too much
+    :param language: the notebook's language, such as ``"python"``; None if it names none
+    :param parameters: parameters that this provider passed, as JSON values; None if it passed none, or if they are too
+        large to be read
     """
 
     language: str | None = None
@@ -102,19 +104,21 @@ class ExecutedNotebook:
 
     @property
     def failing_cell(self) -> ExecutedCell | None:
-        """The first cell that raised and is not tagged `raises-exception`."""
+        """Return the first cell that raised and is not tagged `raises-exception`, or None."""
         return next((cell for cell in self.cells if cell.has_failed), None)
 
 
 def read_executed(
     stream: BinaryIO, *, keep_outputs: bool = False, max_bytes: int = OUTPUT_MAX_BYTES
 ) -> ExecutedNotebook:
-    """Read an executed notebook to its end, once.
+    """Read an executed notebook from a stream, once, to its end.
 
-    :param stream: its JSON, plain or compressed with gzip
-    :param keep_outputs: whether the text of all outputs is wanted, for a log
-    :param max_bytes: bytes that are read at most, after unpacking; default 256 MiB
-    :raises NotebookUnreadable: if it is larger, or no notebook of format 4; what the stream itself raises goes on
+    Errors of the stream itself are passed on.
+
+    :param stream: the notebook's JSON, plain or compressed with gzip
+    :param keep_outputs: whether to keep the text of all outputs; default False
+    :param max_bytes: maximum size after decompression in bytes; default 256 MiB
+    :raises NotebookUnreadable: if the notebook is larger, or is not a notebook of format 4
     """
     walk = Walk(Document(stream, max_bytes=max_bytes))
     if not walk.is_object:
@@ -140,16 +144,16 @@ def read_executed(
 
 
 def result_names(tags: frozenset[str]) -> list[str]:
-    """Return the keys of a cell's last expression in the results: of tag ``result`` that, of ``result:NAME`` NAME."""
+    """Return the keys of a cell's last expression: ``result`` for the tag ``result``, NAME for ``result:NAME``."""
     named = (tag.partition(":") for tag in sorted(tags))
     return [name or word for word, _, name in named if word == RESULT_TAG]
 
 
 def _metadata(walk: Walk) -> tuple[str | None, Mapping[str, Any] | None]:
-    """Return the language, and the parameters."""
+    """Return the language and the parameters of the notebook."""
     found: dict[str, Any] = {}
     keys = {"language_info": "name", "kernelspec": "language", "nbjob": "parameters"}
-    for part in walk.members():  # the others may be large: the state of widgets
+    for part in walk.members():  # other parts, such as the state of widgets, may be large
         if part in keys:
             found[part] = walk.pick(keys[part]).get(keys[part])
     parameters = found.pop("nbjob", None)
@@ -182,7 +186,7 @@ def _cell(walk: Walk, number: int, keep_outputs: bool) -> ExecutedCell:
 
 @dataclass
 class _Output:
-    """What is kept of an output while its cell is read."""
+    """An output of a cell, while the cell is read."""
 
     kind: str = ""
     text: CutText | None = None
@@ -231,7 +235,7 @@ def _data(walk: Walk, output: _Output) -> None:
 
 
 def _values(outputs: list[_Output], result_names: list[str]) -> Iterator[CellValue]:
-    """Yield what a cell handed out: scraps, and its last expression or else its last display."""
+    """Yield the values that a cell returned: scraps, and its last expression or else its last display."""
     for output in outputs:
         yield from output.scraps
     for kind in ("execute_result", "display_data"):

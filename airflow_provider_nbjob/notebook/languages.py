@@ -1,7 +1,7 @@
-"""Parameters as statements of a notebook's language: papermill's translators, corrected.
+"""Write parameters as statements of a notebook's language, by corrected translators of papermill.
 
-Where papermill's text would not come out equal to the value, the classes here have another. To be imported only where
-parameters are written: papermill takes a second or more, and is there with the extra `parameters` only.
+The classes here override papermill wherever its text does not evaluate to the value. Import this module only to write
+parameters: importing papermill takes a second or more, and only the extra `parameters` installs it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 
 from papermill import translators as papermill
 
-_SCALA_CHUNK = 10_000  # characters; the JVM takes at most 65535 bytes in one literal
+_SCALA_CHUNK = 10_000  # characters; the JVM accepts at most 65535 bytes in one literal
 
 
 class _Moments:
-    """Tuples as lists and dates as text in ISO 8601, for languages without them; papermill writes neither right."""
+    """Write tuples as lists, and dates as text in ISO 8601, in languages without them. papermill writes both wrong."""
 
     @classmethod
     def translate(cls, val: Any) -> str:
@@ -30,11 +30,11 @@ class _Moments:
 
 
 class Python(papermill.PythonTranslator):  # type: ignore[misc,unused-ignore]
-    """Dates and tuples as such. Without black, which papermill formats with where it happens to be installed."""
+    """Write dates and tuples as such, and do not format with black, which papermill uses if it is installed."""
 
     @classmethod
     def translate(cls, val: Any) -> str:
-        """Python's expression for a value; it needs no import of the notebook."""
+        """Return a Python expression for a value. The expression needs no import."""
         if isinstance(val, tuple):
             return "(" + "".join(f"{cls.translate(item)}, " for item in val) + ")"
         if isinstance(val, date | time):
@@ -48,61 +48,61 @@ class Python(papermill.PythonTranslator):  # type: ignore[misc,unused-ignore]
 
 
 class R(_Moments, papermill.RTranslator):  # type: ignore[misc,unused-ignore]
-    r"""`NaN` and `Inf` by R's names; texts without `\x`, which is a byte there and no character."""
+    r"""Write `NaN` and `Inf` by R's names, and texts without `\x`, which is a byte in R, not a character."""
 
     @classmethod
     def translate_escaped_str(cls, str_val: Any) -> str:
-        """R's literal of a text."""
+        """Return R's literal of a text."""
         return _quoted(str_val)
 
     @classmethod
     def translate_float(cls, val: float) -> str:
-        """R's literal of a number."""
+        """Return R's literal of a number."""
         return {"nan": "NaN", "inf": "Inf", "-inf": "-Inf"}.get(str(val), str(val))
 
 
 class Julia(_Moments, papermill.JuliaTranslator):  # type: ignore[misc,unused-ignore]
-    r"""`NaN` and `Inf` by Julia's names; texts without `\x`, and with `$` escaped, which would be interpolated."""
+    r"""Write `NaN` and `Inf` by Julia's names, and texts without `\x`; escape `$`, which Julia would interpolate."""
 
     @classmethod
     def translate_escaped_str(cls, str_val: Any) -> str:
-        """Julia's literal of a text."""
+        """Return Julia's literal of a text."""
         return _quoted(str_val).replace("$", r"\$")
 
     @classmethod
     def translate_float(cls, val: float) -> str:
-        """Julia's literal of a number."""
+        """Return Julia's literal of a number."""
         return {"nan": "NaN", "inf": "Inf", "-inf": "-Inf"}.get(str(val), str(val))
 
 
 class Scala(_Moments, papermill.ScalaTranslator):  # type: ignore[misc,unused-ignore]
-    """Texts with escapes that Scala knows, in parts where the JVM takes no longer one; numbers beyond its own."""
+    """Write texts with the escapes of Scala, split if the JVM refuses so long a literal, and numbers of any size."""
 
     @classmethod
     def translate_escaped_str(cls, str_val: Any) -> str:
-        """Scala's expression of a text."""
+        """Return a Scala expression for a text."""
         chunks = [str_val[at : at + _SCALA_CHUNK] for at in range(0, len(str_val), _SCALA_CHUNK)] or [""]
-        literals = [json.dumps(chunk) for chunk in chunks]  # Scala's escapes are JSON's, surrogate pairs too
+        literals = [json.dumps(chunk) for chunk in chunks]  # Scala has JSON's escapes, surrogate pairs included
         return literals[0] if len(literals) == 1 else f"Seq({', '.join(literals)}).mkString"
 
     @classmethod
     def translate_float(cls, val: float) -> str:
-        """Scala's literal of a number."""
+        """Return Scala's literal of a floating-point number."""
         names = {"nan": "Double.NaN", "inf": "Double.PositiveInfinity", "-inf": "Double.NegativeInfinity"}
         return names.get(str(val), str(val))
 
     @classmethod
     def translate_int(cls, val: int) -> str:
-        """Scala's literal of a number, `BigInt` if it is no Long."""
+        """Return Scala's literal of an integer; a `BigInt` if a Long cannot hold it."""
         return str(super().translate_int(val)) if -(2**63) <= val < 2**63 else f'BigInt("{val}")'
 
 
 class Bash(_Moments, papermill.BashTranslator):  # type: ignore[misc,unused-ignore]
-    """None is the empty text in an array too, where papermill leaves the element out."""
+    """Write None as the empty text. papermill leaves None out of arrays."""
 
     @classmethod
     def translate_none(cls, val: None) -> str:
-        """Bash's word for None."""
+        """Return bash's word for None: the empty text."""
         return "''"
 
 
@@ -110,7 +110,7 @@ TRANSLATORS: dict[str, Any] = {"python": Python, "R": R, "julia": Julia, "scala"
 
 
 def _quoted(text: str) -> str:
-    r"""Return a text in double quotes with `\uXXXX` and `\UXXXXXXXX`, in ASCII: JSON's but for surrogate pairs."""
+    r"""Quote a text as JSON does, in ASCII, but write `\UXXXXXXXX` instead of surrogate pairs."""
     return "".join(
         json.dumps(part)[1:-1] if len(part) != 1 or part < "\U00010000" else f"\\U{ord(part):08x}"
         for part in re.split("([\U00010000-\U0010ffff])", text)
@@ -132,7 +132,7 @@ def _python_moment(value: date | time) -> str:
 
 
 def _python_zone(zone: tzinfo, value: datetime | time) -> str:
-    """Return a zone of the IANA database by its name, else the offset that it has at that time."""
+    """Return a Python expression for a zone: by its name in the IANA database, else by its offset at that time."""
     offset = value.utcoffset()
     name = zone.key if isinstance(zone, ZoneInfo) else None
     if name and name != "UTC":

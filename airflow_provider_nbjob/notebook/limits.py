@@ -1,4 +1,4 @@
-"""What the languages of notebooks cannot express, so that it is refused by name before anything runs."""
+"""Refuse values and names that a notebook's language cannot express, before anything runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_nbjob.notebook.reserved import is_acted_on
 from airflow_provider_nbjob.notebook.values import walk
 
-# Words that are syntax or read-only, and so no names, where they are names in Python.
+# Words that are names in Python, but syntax or read-only variables in another language.
 _WORDS = {
     "python": "",
     "R": "TRUE FALSE NULL Inf NaN NA function repeat next",
@@ -26,7 +26,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def problems_in(language: str, parameters: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a language cannot express of plain parameters, each with its path."""
+    """Yield one message for each name or value that a language cannot express, with its path.
+
+    :param language: key of `RESERVED`
+    :param parameters: plain values, see `values.Plain`
+    """
     rule = _RULES[language]
     for name, value in parameters.items():
         path = f"parameters[{name!r}]"
@@ -95,5 +99,5 @@ _RULES: dict[str, Callable[[Any, bool], str | None]] = {
 
 
 def is_name(name: str) -> bool:
-    """Whether a text can be assigned to in Python."""
+    """Return whether a text is a name that Python can assign to."""
     return name.isidentifier() and not keyword.iskeyword(name)

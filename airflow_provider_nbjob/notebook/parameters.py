@@ -1,8 +1,8 @@
-"""Parameters of a notebook, by papermill's convention: a cell that assigns them, after the one tagged `parameters`.
+"""Write parameters into a notebook by papermill's convention: in a cell after the one that is tagged `parameters`.
 
-Values come out in the notebook's kernel as they went in: None, booleans, numbers (NaN and infinities too), texts,
-lists, tuples, dicts with texts as keys, and in Python dates, times and datetimes. Other languages get dates as text in
-ISO 8601, tuples as lists, and bash has texts and flat lists of texts only (None is the empty text).
+The notebook's kernel gets equal values: None, booleans, numbers (NaN and infinities included), texts, lists, tuples,
+dicts with texts as keys, and in Python dates, times and datetimes. Other languages get dates as text in ISO 8601, and
+tuples as lists. bash has only texts and flat lists of texts; there None is the empty text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METADATA_KEY = "nbjob"
 PROBLEMS_SHOWN = 20
 DESCRIBED_MAX = 1000  # characters of a value in the notebook's metadata
 
-# Languages of kernels whose notebooks often do not say theirs; a version may follow, as in `julia-1.11`.
+# Languages by kernel name, for notebooks that do not name theirs. A version may follow the name, as in `julia-1.11`.
 _KERNELS = {"ir": "R", "python": "python", "julia": "julia", "scala": "scala", "bash": "bash"}
 _MAGIC = re.compile(r"^(\s*)[%!].*", re.MULTILINE)
 
@@ -39,10 +39,10 @@ _MAGIC = re.compile(r"^(\s*)[%!].*", re.MULTILINE)
 class Parameterized(NamedTuple):
     """A notebook with its parameters.
 
-    :param content: its JSON
-    :param unknown: parameters that the cell tagged `parameters` does not assign; none where there is no such cell, and
-        in other languages than Python
-    :param language: the language that they are written in
+    :param content: the notebook's JSON
+    :param unknown: parameters that the cell tagged `parameters` does not assign; empty if the notebook has no such
+        cell, or if its language is not Python
+    :param language: the language of the parameters' cell
     """
 
     content: bytes
@@ -51,7 +51,7 @@ class Parameterized(NamedTuple):
 
 
 def problems_of(parameters: Any) -> list[str]:
-    """Return what is wrong with parameters whatever the notebook: one text per fault, with the path of the value."""
+    """Check parameters without a notebook, and return one message for each problem, with the path of the value."""
     return _plain(parameters)[1]
 
 
@@ -63,20 +63,23 @@ def parameterize(
     kernel_name: str | None = None,
     origin: str | None = None,
 ) -> Parameterized:
-    """Put parameters into a notebook.
+    """Write parameters into a notebook.
 
-    A cell tagged `injected-parameters` assigns them. It stands after the first one tagged `parameters`, else where an
-    earlier injected one stood, else first; earlier injected ones go. A cell tagged `injected-secret-parameters` after
-    it reads the secret ones. Nothing else of the notebook changes but ``metadata["nbjob"]``: ``{"source": origin,
-    "parameters": ..., "secret_parameters": ...}``, where values that are no JSON are text, those with more than 1000
-    characters are cut, and of secrets there are the resource names.
+    Add a cell tagged `injected-parameters` that assigns them, and remove earlier cells with this tag. The cell stands
+    after the first cell that is tagged `parameters`; else in place of the first removed cell; else first. Below it, a
+    cell tagged `injected-secret-parameters` reads the secrets.
 
-    :param content: the notebook's JSON; it is not checked against the schema
-    :param secrets: resource names of secret versions, by parameter; valid ones, see `full_names`
-    :param kernel_name: kernel that will run it, where that is not the notebook's own
-    :param origin: where the notebook was read, such as ``gs://bucket/notebook.ipynb``
-    :raises InvalidJob: if a value cannot be passed, the notebook is none, its language is not known, or the extra
-        `parameters` is missing
+    Describe the parameters in ``metadata["nbjob"]``: ``{"source": origin, "parameters": ..., "secret_parameters":
+    ...}``. Values that JSON cannot hold are texts there, values of more than 1000 characters are cut, and secrets are
+    described by their resource names. Nothing else in the notebook changes.
+
+    :param content: the notebook's JSON; it is not validated against the schema
+    :param parameters: values by name
+    :param secrets: valid resource names of secret versions, by parameter; see `full_names`
+    :param kernel_name: the kernel that will run the notebook, or None for the notebook's own
+    :param origin: URI or name of the notebook's source, such as ``gs://bucket/notebook.ipynb``
+    :raises InvalidJob: if a value cannot be passed, the content is no notebook, its language is not supported, or the
+        extra `parameters` is missing
     """
     plain, problems = _plain(parameters)
     if problems:
@@ -105,7 +108,7 @@ def parameterize(
 
 
 def _plain(parameters: Any) -> tuple[dict[str, Any], list[str]]:
-    """Parameters as plain values, and what is wrong with them."""
+    """Convert parameters to plain values, and return them with one message for each problem."""
     if not isinstance(parameters, Mapping):
         return {}, [f"parameters: {shown(parameters)} is not a mapping of names to values"]
     problems: list[str] = []
@@ -130,9 +133,11 @@ def _shortened(problems: Iterator[str]) -> list[str]:
 
 
 def _language(metadata: dict[str, Any], kernel_name: str | None) -> str:
-    """Return the language that a notebook will run in: that of the kernel asked for, else what the notebook says.
+    """Return the language that a notebook will run in: that of the requested kernel, else that of the notebook.
 
-    Python where neither says anything, since the API runs such a notebook with ``python3``.
+    If neither names a language, return Python, because the API runs such a notebook with ``python3``.
+
+    :raises InvalidJob: if parameters cannot be written in the language
     """
 
     def said(part: str, key: str) -> str | None:
@@ -166,7 +171,7 @@ def _language_of_kernel(name: str | None) -> str | None:
 
 def _statements(language: str, parameters: dict[str, Any]) -> str:
     try:
-        from airflow_provider_nbjob.notebook.languages import TRANSLATORS  # imports papermill, a second or more
+        from airflow_provider_nbjob.notebook.languages import TRANSLATORS  # importing papermill takes a second or more
     except ImportError:
         raise InvalidJob(
             "parameters: papermill writes them, and is missing: pip install 'airflow-provider-nbjob[parameters]'"
@@ -175,9 +180,12 @@ def _statements(language: str, parameters: dict[str, Any]) -> str:
 
 
 def _inject(notebook: dict[str, Any], tag: str, source: str, *, after: Sequence[str]) -> None:
-    """Put a cell with a tag into a notebook, in place of those that have it.
+    """Insert a code cell with a tag into a notebook, and remove the cells that have this tag.
 
-    :param after: tags, the first that a cell has counts; without one it stands where the first that it replaces stood
+    :param tag: the only tag of the new cell
+    :param source: source of the new cell
+    :param after: tags in order of preference: insert below the first cell with the first tag that any cell has. If no
+        cell has one of them, insert in place of the first removed cell, or else first
     """
     cells = notebook["cells"]
     earlier = [index for index, cell in enumerate(cells) if tag in _tags(cell)]
@@ -199,7 +207,7 @@ def _inject(notebook: dict[str, Any], tag: str, source: str, *, after: Sequence[
 
 
 def _free_id(cells: list[Any], tag: str) -> str:
-    """Return an id that no other cell has; computed, so that the same job is submitted with the same notebook."""
+    """Return an id that no other cell has. It is not random: the same job is submitted with the same notebook."""
     taken = {cell.get("id") for cell in cells if isinstance(cell, dict) and isinstance(cell.get("id"), str)}
     number = 1
     while (name := tag if number == 1 else f"{tag}-{number}") in taken:
@@ -226,13 +234,13 @@ def _unknown(parameters: Sequence[str], cells: list[Any]) -> list[str]:
 
 
 def _assigned(source: str) -> set[str] | None:
-    """Return the names that Python's source assigns in its own scope; None if it cannot be parsed.
+    """Return the names that Python source assigns in its own scope; None if the source cannot be parsed.
 
-    papermill's own look at a cell goes by lines, and misses assignments to tuples and calls with keywords.
+    papermill inspects a cell line by line, and misses assignments to tuples and calls with keywords.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in somebody's notebook
+            warnings.simplefilter("ignore")  # invalid escapes in a user's notebook
             nodes: list[ast.AST] = [ast.parse(_MAGIC.sub(r"\1pass", source))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -247,7 +255,7 @@ def _assigned(source: str) -> set[str] | None:
 
 
 def _described(value: Any) -> Any:
-    """Return a value as JSON for the notebook's metadata, cut if it is long."""
+    """Convert a value to JSON for the notebook's metadata; cut it if it is long."""
     text = json.dumps(_json_safe(value))
     return _json_safe(value) if len(text) <= DESCRIBED_MAX else f"{text[:DESCRIBED_MAX]}..."
 

@@ -1,4 +1,4 @@
-"""What the task's log shows of an executed notebook. Its text is a stranger's: no line of it acts on the log."""
+"""Show an executed notebook in the task's log. Its text is not trusted: no line of it can begin or end a log group."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from airflow_provider_nbjob.notebook.executed import ExecutedCell, ExecutedNotebook
 from airflow_provider_nbjob.notebook.text import log_lines, one_line
 
-LOG_MAX = 1024 * 1024
+LOG_MAX = 1024 * 1024  # characters of all outputs in the log
 
 
 def failure_report(notebook: ExecutedNotebook, cell: ExecutedCell) -> list[str]:
-    """Return a group of the log that shows a cell and what it raised.
+    """Return the lines of a log group that shows a cell and the exception that it raised.
 
-    :param cell: one of the notebook's, which has an error
+    :param cell: a cell of the notebook; if it has no error, there are no lines
     """
     if cell.error is None:
         return []
@@ -32,9 +32,10 @@ def failure_report(notebook: ExecutedNotebook, cell: ExecutedCell) -> list[str]:
 
 
 def output_lines(notebook: ExecutedNotebook, *, max_chars: int = LOG_MAX) -> Iterator[str]:
-    """Yield the text of all cells' outputs, each cell's in a group; of a notebook that was read with `keep_outputs`.
+    """Yield lines with the text of all cells' outputs, one log group for each cell.
 
-    :param max_chars: characters that are shown at most; a last line says how many cells are left out
+    :param notebook: a notebook that was read with `keep_outputs`
+    :param max_chars: maximum number of characters, default 1 Mi; a last line says how many cells are left out
     """
     shown = [cell for cell in notebook.cells if cell.outputs]
     for index, cell in enumerate(shown):

@@ -1,8 +1,8 @@
-"""Names of variables that a language's runtime acts on, so that no parameter may have them.
+"""Names of variables that a language's runtime acts on; no parameter may have such a name.
 
-The names of parameters may come from strangers, through `dag_run.conf`. Assigning to most names does nothing but keep a
-value; assigning to these runs it, loads what it names, or breaks what follows. A name that merely hides a function of
-the language, such as ``input`` or ``id`` in Python, is a parameter like any other.
+The names of parameters may come from untrusted users, through `dag_run.conf`. An assignment to most names only stores a
+value. An assignment to one of these names runs the value, loads the file that it names, or breaks the code that
+follows. A name that only hides a function of the language, such as ``input`` or ``id`` in Python, is allowed.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Python: what the interpreter looks up by name (`__builtins__`, `__import__`, `__name__`), IPython's own variables, and
-# its history.
+# Python: names that the interpreter looks up (`__builtins__`, `__import__`, `__name__`), and the variables and the
+# history of IPython.
 _PYTHON = re.compile(r"__.*__|_{1,3}|_[0-9]+|_i+|_i[0-9]+|_[iod]h|_exit_code|In|Out|get_ipython|exit|quit")
 
 _NAMES = {
     # bash: the variables of bash(1), "Shell Variables", and of environ(7), ld.so(8) and the programs that scripts
-    # start. To assign to a variable that the kernel was started with changes the environment of all that it starts.
+    # start. An assignment to a variable of the kernel's environment changes the environment of all that it starts.
     "bash": """
         CDPATH CHILD_MAX COLUMNS COPROC DIRSTACK EMACS ENV EPOCHREALTIME EPOCHSECONDS EUID EXECIGNORE FCEDIT FIGNORE
         FUNCNAME FUNCNEST GLOBIGNORE GLOBSORT GROUPS HOME HOSTFILE HOSTNAME HOSTTYPE IFS IGNOREEOF INPUTRC INSIDE_EMACS
@@ -30,7 +30,7 @@ _NAMES = {
         REQUESTS_CA_BUNDLE SSLKEYLOGFILE VIRTUAL_ENV
         GOOGLE_APPLICATION_CREDENTIALS GOOGLE_CLOUD_UNIVERSE_DOMAIN STORAGE_EMULATOR_HOST SECRET_MANAGER_EMULATOR_HOST
         """,
-    # Julia and Scala: the modules and packages that other names are found through, and the kernel's own.
+    # Julia and Scala: the modules and packages through which other names are found, and names of the kernel.
     "julia": "ARGS Base C_NULL Core DEPOT_PATH ENV IJulia In LOAD_PATH Main Out PROGRAM_FILE VERSION ans eval include",
     "scala": "Predef exit interp java javax kernel repl scala sys",
 }
@@ -48,6 +48,6 @@ _PREFIXES = {language: tuple(prefixes.split()) for language, prefixes in _FAMILI
 def is_acted_on(language: str, name: str) -> bool:
     """Return whether a language's runtime acts on a variable of this name."""
     if language == "python":
-        # The parser normalizes names, so that other characters spell the same variable.
+        # Python's parser normalizes names, so other characters can spell the same variable.
         return _PYTHON.fullmatch(unicodedata.normalize("NFKC", name)) is not None
     return name in _ACTED_ON.get(language, ()) or name.startswith(_PREFIXES.get(language, ()))

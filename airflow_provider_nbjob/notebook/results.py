@@ -1,4 +1,4 @@
-"""What a notebook hands out, as values that Airflow can keep."""
+"""Collect the results of a notebook as values that Airflow can store."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ from typing import Any, NamedTuple
 
 from airflow_provider_nbjob.notebook import RESULT_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import CellValue, ExecutedNotebook
-
-DEPTH_MAX = 64
-INT_BITS_MAX = 14_000  # Python writes numbers of at most 4300 digits
+from airflow_provider_nbjob.notebook.values import MAX_DEPTH, MAX_INT_BITS
 
 
 class Results(NamedTuple):
-    """What a notebook handed out.
+    """The results of a notebook.
 
-    :param values: JSON values by key; None for a value that is dropped
-    :param dropped: keys of the values that were not kept
-    :param notes: one text per dropped value, which says why
+    :param values: JSON values by key; None for a value that was dropped
+    :param notes: one message for each dropped value or key, with the reason
     """
 
     values: dict[str, Any]
-    dropped: list[str]
     notes: list[str]
 
 
@@ -33,18 +29,19 @@ class NotJson(Exception):
 
 
 def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = RESULT_MAX_BYTES) -> Results:
-    """Gather the scraps and the results of a notebook, the later of two with the same key.
+    """Collect the scraps and the tagged results of a notebook. Of two with the same key, keep the later.
 
-    Scraps are what scrapbook's `glue` wrote, with its encoders json and text. The last expression of a cell tagged
-    ``result`` comes as ``result``, that of one tagged ``result:NAME`` as NAME; where a cell has no last expression, its
-    last display does. It is the output's ``application/json``, else its text: read as JSON, else as a literal of
-    Python (tuples become lists), else as it is.
+    Scraps are values that scrapbook's `glue` wrote with its encoders json and text. The last expression of a cell that
+    is tagged ``result`` has the key ``result``; with the tag ``result:NAME``, it has the key NAME. If a cell has no
+    last expression, its last display takes that place. The value is the output's ``application/json``. If the output
+    has only text, the value is the text parsed as JSON, else parsed as a literal of Python with tuples as lists, else
+    the text itself.
 
-    NaN and infinities, which JSON does not have, become None, but in a scrap, where Jupyter makes texts such as ``nan``
-    of them; half surrogates become ``?``, and NUL, which databases refuse, U+FFFD.
+    JSON has no NaN and no infinities: they become None. In a scrap, Jupyter writes them as texts, such as ``nan``. Half
+    surrogates become ``?``. NUL becomes U+FFFD, because databases refuse it.
 
-    :param max_bytes: size of all results as JSON in UTF-8, default 48 KiB. Where they are larger, the largest are
-        dropped; a value has at most 512 Ki characters whatever the limit
+    :param max_bytes: maximum size of all results as JSON in UTF-8, default 48 KiB. If the results are larger, the
+        largest values are dropped. Regardless of the limit, a value has at most 512 Ki characters
     """
     handed_out = {value.name: value for cell in notebook.cells for value in cell.values}
     values: dict[str, Any] = {}
@@ -58,7 +55,7 @@ def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = RESULT_MAX_B
             reasons[key] = str(error)
     reasons.update(_fit(values, max_bytes))
     notes = [f"results[{key[:100]!r}] is dropped: {reason}" for key, reason in reasons.items()]
-    return Results(values, list(reasons), notes)
+    return Results(values, notes)
 
 
 def _decoded(handed: CellValue, max_bytes: int) -> Any:
@@ -68,7 +65,7 @@ def _decoded(handed: CellValue, max_bytes: int) -> Any:
         raise NotJson(_too_large(len(handed.value), max_bytes))
     if handed.form in ("text", "json") or not isinstance(handed.value, str):
         return _json_value(handed.value)
-    if handed.form == "scrap":  # scrapbook keeps a text with JSON as a text, and reads it as JSON
+    if handed.form == "scrap":  # scrapbook stores a text that holds JSON as a text, and parses it when it reads it
         return _json_value(_parsed(handed.value, otherwise=handed.value))
     try:
         return _json_value(_parsed(handed.value, otherwise=_literal(handed.value)))
@@ -93,24 +90,24 @@ def _literal(text: str) -> Any:
 
 
 class _NonFinite(ast.NodeTransformer):
-    """`nan` and `inf`, as Python shows these numbers, are numbers."""
+    """Replace the names `nan` and `inf`, which are Python's `repr` of these numbers, by the numbers."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.Constant(float(node.id)) if node.id in ("nan", "inf") else node
 
 
 def _json_value(value: Any, depth: int = 0) -> Any:
-    """Return a value as JSON has it.
+    """Convert a value to a JSON value.
 
     :raises NotJson: if JSON has no such value
     """
-    if depth > DEPTH_MAX:
-        raise NotJson(f"lists and dicts in each other deeper than {DEPTH_MAX}")
+    if depth > MAX_DEPTH:
+        raise NotJson(f"lists and dicts in each other deeper than {MAX_DEPTH}")
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
+    if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
         raise NotJson(f"a number of {value.bit_length()} bits")
     if value is None or isinstance(value, int):
         return value
@@ -126,9 +123,12 @@ def _text(text: str) -> str:
 
 
 def _fit(values: dict[str, Any], max_bytes: int) -> dict[str, str]:
-    """Set the largest values to None until all fit, and drop the keys that do not fit even so; what was dropped."""
+    """Set the largest values to None until all fit; remove keys that do not fit even so.
+
+    :return: reasons by key, for each value or key that was dropped
+    """
     sizes = {key: _size(value) for key, value in values.items()}
-    room = max_bytes - len("{}") + len(",")  # each is counted with a comma, of which the last has none
+    room = max_bytes - len("{}") + len(",")  # every item is counted with a comma, but the last has none
     reasons = {}
     for key in list(values):
         room -= _size(key) + len(":,") + len("null")

@@ -1,7 +1,8 @@
-"""Secrets for a notebook that stand in no notebook, log or XCom: a cell reads them from Secret Manager as it runs.
+"""Pass secrets to a notebook without storing them in a notebook, log or XCom.
 
-The cell has the names of the secrets only. It is Python, and needs google-auth, which Google's runtimes have; below the
-emulator it reads the secrets there, without credentials.
+A cell reads the secrets from Secret Manager when the notebook runs. The cell holds only the names of the secrets. It is
+Python, and needs google-auth, which Google's runtimes have. On the emulator it reads the emulator's secrets, without
+credentials.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _SECRET = re.compile(
     r"(?:/versions/(?P<version>[A-Za-z0-9][-_A-Za-z0-9]{0,62}))?"
 )
 
-# Tracebacks may show the variables of a frame (`%xmode Verbose`), so that none that has a secret is in one that raises;
-# of the error only its kind is shown, as its text may quote an answer or the emulator's address.
+# A traceback may show the variables of a frame (`%xmode Verbose`), so no frame that raises has a secret in a variable.
+# The error shows only its kind and status: its text may quote a response or the emulator's address.
 _CELL = """\
 # Secret parameters: read from Secret Manager as this cell runs. Their values stand in no notebook.
 def _nbjob_read_secrets(names):
@@ -74,9 +75,10 @@ finally:
 
 
 def problems_of_secrets(secrets: Any, parameters: Any = None) -> list[str]:
-    """Return what is wrong with secret parameters: one text per fault, which names the parameter.
+    """Check secret parameters, and return one message for each problem, which names the parameter.
 
-    :param parameters: the other parameters, whose names are taken
+    :param secrets: names of secrets by parameter, or None
+    :param parameters: the other parameters; no secret parameter may have one of their names
     """
     if secrets is None:
         return []
@@ -104,10 +106,11 @@ def _problems(secrets: Mapping[Any, Any], parameters: Mapping[Any, Any]) -> Iter
 
 
 def full_names(secrets: Mapping[str, str], project_id: str) -> dict[str, str]:
-    """Return the resource names of secret versions, with what their short forms leave out.
+    """Complete the short forms of secrets to resource names of secret versions.
 
-    :param secrets: valid ones, see `problems_of_secrets`
-    :param project_id: of secrets that are given without a project; their version is then the latest, if none is given
+    :param secrets: valid names of secrets by parameter, see `problems_of_secrets`
+    :param project_id: project of secrets that are given without one
+    :return: resource names by parameter; the version is ``latest`` if none is given
     """
     full = {}
     for name, secret in secrets.items():
@@ -119,7 +122,7 @@ def full_names(secrets: Mapping[str, str], project_id: str) -> dict[str, str]:
 
 
 def secrets_cell(secrets: Mapping[str, str]) -> str:
-    """Return the source of the cell that binds secret parameters, and nothing else.
+    """Return the source of the cell that assigns the secret parameters, and no other names.
 
     :param secrets: resource names of secret versions, by parameter
     """
@@ -127,5 +130,5 @@ def secrets_cell(secrets: Mapping[str, str]) -> str:
 
 
 def _normal(name: str) -> str:
-    """Return a name as Python's parser reads it."""
+    """Normalize a name by NFKC, as Python's parser does."""
     return unicodedata.normalize("NFKC", name)

@@ -1,4 +1,4 @@
-"""JSON as a stream, of which only what is asked for is ever in memory."""
+"""Read JSON as a stream, and keep only the requested values in memory."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import gzip
 import io
 import re
 import string
-import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, BinaryIO
 
 from airflow_provider_nbjob.exceptions import NotebookUnreadable
-from airflow_provider_nbjob.notebook.source import GZIP_MAGIC, looks_like_html
+from airflow_provider_nbjob.notebook.source import GZIP_MAGIC, HTML, looks_like_html, read_unpacked
 from airflow_provider_nbjob.notebook.text import CutText
 
-CHUNK = 1 << 20  # the parser goes through an unfinished string again with every chunk
-# Values are read up to this size. Strings of the document are cut beyond more than twelve times as many bytes: a
-# character takes at most twelve, so that a string which was cut is always more than a value may be.
+CHUNK = 1 << 20  # bytes; the parser scans an unfinished string again with every chunk
+# Values are read up to this size. Strings of the document are cut beyond thirteen times as many bytes. A character has
+# at most twelve bytes, so a string that was cut is always longer than a value may be.
 VALUE_MAX = 512 * 1024
 STRING_MAX = 13 * VALUE_MAX
 DEPTH_MAX = 64
 TOO_LARGE = object()
-"""Stands for a value of more than `VALUE_MAX` characters, or deeper than `DEPTH_MAX`."""
+"""Placeholder for a value of more than `VALUE_MAX` characters, or nested deeper than `DEPTH_MAX`."""
 
-# Python reads numbers of at most 4300 digits.
+# Python parses numbers of at most 4300 digits.
 _NOT_STANDARD = re.compile(rb"-?\bInfinity\b|\bNaN\b|[-+.0-9eE]{4200,}")
 _BARE_CHARACTERS = (string.ascii_letters + string.digits + "-+.").encode()
 _BARE_MAX = 8192
@@ -32,15 +31,15 @@ _OPEN_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
 
 class Document:
-    """A JSON document as a file for ijson: unpacked, standard, and bounded.
+    """A file of standard JSON for ijson, made from a stream that may hold gzip, and bounded in size.
 
-    gzip is unpacked, a byte order mark dropped; `NaN` and `Infinity`, which Python writes and JSON does not have,
-    become null, as do numbers of more than 4200 characters, on which ijson breaks; strings are cut at `string_max`,
-    since a parser would hold the longest one twice.
+    gzip is decompressed, and a byte order mark dropped. `NaN` and `Infinity`, which Python writes and JSON does not
+    have, become null. So do numbers of more than 4200 characters, on which ijson fails. Strings are cut at
+    `string_max`, because the parser would hold the longest string twice.
 
-    :param stream: is read from where it stands, and not closed
-    :param max_bytes: bytes that are read at most, after unpacking
-    :param string_max: bytes of one string, to the next chunk
+    :param stream: read from its present position, and not closed
+    :param max_bytes: maximum size after decompression, in bytes
+    :param string_max: maximum size of one string in bytes, rounded up to the next chunk
     :param chunk: bytes that are read at once
     """
 
@@ -49,12 +48,15 @@ class Document:
         self._max_bytes = max_bytes
         self._string_max = string_max
         self._chunk = chunk
-        self._string_size: int | None = None  # of the string that is being read, if one is
+        self._string_size: int | None = None  # size of the string that is being read; None between strings
         self._pieces = self._standard()
         self.position = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next piece, of whatever size; empty at the end. `read(0)` is empty always, and ijson asks it."""
+        """Return the next piece, whose size does not depend on `size`; empty at the end.
+
+        ijson calls `read(0)` to learn the type of the content: the answer is always empty.
+        """
         return b"" if size == 0 else next(self._pieces, b"")
 
     def _standard(self) -> Iterator[bytes]:
@@ -73,27 +75,24 @@ class Document:
         if chunk.startswith(GZIP_MAGIC):
             packed: Any = _Joined(chunk, stream)
             stream = gzip.GzipFile(fileobj=packed, mode="rb")
-            chunk = self._unpacked(stream)
+            chunk = read_unpacked(stream, self._chunk)
         if not chunk:
             raise NotebookUnreadable("it is empty")
         if looks_like_html(chunk):
-            raise NotebookUnreadable("it is not JSON but a page of HTML or XML, as a login or an error page is")
+            raise NotebookUnreadable(f"it {HTML}")
         chunk = chunk.removeprefix(b"\xef\xbb\xbf")
         while chunk:
             self.position += len(chunk)
             if self.position > self._max_bytes:
                 raise NotebookUnreadable(f"it has more than {self._max_bytes} bytes")
             yield chunk
-            chunk = self._unpacked(stream)
-
-    def _unpacked(self, stream: Any) -> bytes:
-        try:
-            return bytes(stream.read(self._chunk))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise NotebookUnreadable(f"its gzip compression is broken: {error}") from None
+            chunk = read_unpacked(stream, self._chunk)
 
     def _standardize(self, data: bytes, out: list[bytes]) -> bytes:
-        """Put what is to be parsed of `data` into `out`; what is returned can be judged with the next chunk only."""
+        """Append the standard JSON of `data` to `out`.
+
+        :return: the end of `data` that can be converted only together with the next chunk
+        """
         at, quote = 0, 0
         while quote >= 0:
             quote = data.find(b'"', at)
@@ -123,19 +122,19 @@ class Document:
 
 
 class _Joined:
-    """What was read of a stream already, and the rest of it."""
+    """A stream with its first bytes, which were read already, put back."""
 
     def __init__(self, first: bytes, stream: BinaryIO) -> None:
         self._first = io.BytesIO(first)
         self._stream = stream
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes."""
+        """Return at most `size` bytes."""
         return self._first.read(size) or self._stream.read(size)
 
 
 def _open_end(part: bytes) -> bytes:
-    """Return the end of a part of a string that may go on in the next chunk: of an escape, or of a character."""
+    """Return the end of a part of a string that is an unfinished escape or an unfinished UTF-8 character."""
     if escape := _OPEN_ESCAPE.search(part[-5:]):
         before = part[: len(part) - len(escape[0])]
         return escape[0] if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0 else b""
@@ -149,19 +148,20 @@ def _open_end(part: bytes) -> bytes:
 
 
 class Walk:
-    """Goes through a JSON document once, from its beginning to its end.
+    """A cursor that goes through a JSON document once, from its beginning to its end.
 
-    It stands before a value, always. Each of `members`, `items`, `value`, `text` and `skip` goes past that value; what
-    a caller of `members` or `items` leaves is skipped. A value of another type than asked for is skipped.
+    The cursor always stands before a value. Each of `members`, `items`, `value`, `text` and `skip` moves it past that
+    value. Values that a caller of `members` or `items` does not read are skipped. So is a value of another type than
+    the method reads.
 
-    :raises NotebookUnreadable: from every method, where the document ends early or is no JSON
+    :raises NotebookUnreadable: from every method, if the document ends early or is not JSON
     """
 
     def __init__(self, document: Document) -> None:
         import ijson
 
         self._document = document
-        # ArithmeticError and ValueError: of a number that Python does not read
+        # Python raises ArithmeticError or ValueError for a number that it cannot parse.
         self._errors = (ijson.JSONError, ArithmeticError, ValueError)
         self._events = ijson.basic_parse(document)
         self._steps = 0
@@ -181,16 +181,16 @@ class Walk:
 
     @property
     def is_object(self) -> bool:
-        """Whether the next value is an object."""
+        """Return whether the next value is an object."""
         return self._kind == "start_map"
 
     @property
     def is_list(self) -> bool:
-        """Whether the next value is a list."""
+        """Return whether the next value is a list."""
         return self._kind == "start_array"
 
     def members(self) -> Iterator[str]:
-        """Yield the keys of an object; before each the walk stands before its value."""
+        """Yield the keys of an object; at each, the cursor stands before the key's value."""
         if self._kind != "start_map":
             return self.skip()
         self._advance()
@@ -204,7 +204,7 @@ class Walk:
         self._advance()
 
     def items(self) -> Iterator[int]:
-        """Yield the numbers of a list's items, from 1; before each the walk stands before the item."""
+        """Yield the numbers of a list's items, from 1; at each, the cursor stands before the item."""
         if self._kind != "start_array":
             return self.skip()
         self._advance()
@@ -218,7 +218,7 @@ class Walk:
         self._advance()
 
     def skip(self) -> None:
-        """Go past a value."""
+        """Move past a value."""
         depth = 0
         while True:
             depth += self._kind.startswith("start") - self._kind.startswith("end")
@@ -227,7 +227,7 @@ class Walk:
                 return
 
     def value(self) -> Any:
-        """Return a value as Python has it, `TOO_LARGE` if it is; floats as floats."""
+        """Return a value as Python's, with numbers that have a fraction as floats; `TOO_LARGE` if it is too large."""
         import ijson
 
         builder, size, depth = ijson.ObjectBuilder(), 0, 0
@@ -250,17 +250,17 @@ class Walk:
             self._advance()
 
     def pick(self, *keys: str) -> dict[str, Any]:
-        """Return the values of some of an object's members; empty if it is no object."""
+        """Return the values of some members of an object; empty if the value is not an object."""
         return {key: self.value() for key in self.members() if key in keys}
 
     def text(
         self, limit: int, *, separator: str = "", clean: Callable[[str], str] = lambda text: text
     ) -> CutText | None:
-        """Return a text, or a list of texts that are its lines; None if it is neither.
+        """Return a text, or a list of texts as one text; None if the value is neither.
 
-        :param limit: characters that are kept
-        :param separator: comes after each text of a list
-        :param clean: is applied to each text before it is cut
+        :param limit: maximum number of characters to keep, see `CutText`
+        :param separator: appended to each text of a list; default none
+        :param clean: applied to each text before it is cut; default no change
         """
         text = CutText(limit)
         if self._kind == "string":
@@ -276,6 +276,6 @@ class Walk:
         return text
 
     def end(self) -> None:
-        """Go to the end of the document, after which there may be nothing."""
+        """Move to the end of the document; nothing may follow it."""
         while self._kind:
             self._advance()

@@ -1,4 +1,4 @@
-"""Text of notebooks made fit to be shown: cut where huge, without colours and control characters."""
+"""Prepare text of notebooks for a log: cut long texts, and remove colours and control characters."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 # Colours and cursor movements; window titles and hyperlinks, which end with BEL or ST; other escape sequences.
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-# What the Airflow UI, and others that show logs, take for the beginning or the end of a group.
+# Marks of the beginning or the end of a group, in the Airflow UI and in other viewers of logs.
 _GROUP = re.compile(r"::(?=(?:end)?group::)|##(?=\[(?:end)?group\])", re.IGNORECASE)
 
 
 class CutText:
-    """Gathers text, of which it keeps the beginning and the end if there is more than a limit.
+    """A buffer that keeps the beginning and the end of a text that is longer than a limit.
 
-    :param limit: characters to keep
+    :param limit: maximum number of characters to keep
     """
 
     def __init__(self, limit: int) -> None:
@@ -25,7 +25,7 @@ class CutText:
         self._left_out = 0
 
     def add(self, text: str) -> None:
-        """Gather another piece."""
+        """Append a piece of text."""
         room = self._half - len(self._head)
         if room > 0:
             self._head += text[:room]
@@ -33,7 +33,7 @@ class CutText:
         if text:
             self._tail.append(text)
             self._tail_size += len(text)
-            if self._tail_size > 4 * self._half:  # not every time, so that many small pieces take linear time
+            if self._tail_size > 4 * self._half:  # not on every call, so that many small pieces take linear time
                 self._shorten()
 
     def _shorten(self) -> None:
@@ -44,7 +44,7 @@ class CutText:
 
     @property
     def is_cut(self) -> bool:
-        """Whether some of it was left out."""
+        """Return whether part of the text was left out."""
         self._shorten()
         return self._left_out > 0
 
@@ -55,21 +55,24 @@ class CutText:
 
 
 def without_ansi(text: str) -> str:
-    """Return a text without the escape sequences that colour it on a terminal."""
+    """Remove the escape sequences of terminals, such as colours, from a text."""
     return _ANSI.sub("", text)
 
 
 def log_lines(text: str) -> list[str]:
-    """Return the lines of a text as a log may show them.
+    """Split a text into lines that are safe to show in a log.
 
-    A line that was overwritten, as a progress bar's is, shows its last state; control characters but tabs are removed,
-    half surrogates replaced, and no line begins or ends a group of the log.
+    A line that was overwritten, such as a progress bar, shows its last state. Control characters other than tabs are
+    removed, and half surrogates are replaced. No line begins or ends a group of the log.
     """
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in without_ansi(text).rstrip("\n").split("\n")]
     return [_GROUP.sub(": :", _UNSEEN.sub("", line)).encode(errors="replace").decode() for line in lines]
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """Return a text as one short line of a log."""
+    """Convert a text to one line of a log.
+
+    :param limit: maximum number of characters, default 200; a longer line is cut and ends with ``...``
+    """
     line = " ".join(part.strip() for part in log_lines(text) if part.strip())
     return line if len(line) <= limit else f"{line[:limit]}..."

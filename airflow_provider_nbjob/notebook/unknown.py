@@ -1,10 +1,10 @@
-"""A value that is not known yet."""
+"""A placeholder for a value that is not known yet."""
 
 from __future__ import annotations
 
 
 class _Unknown:
-    """Stands for a value that is not known yet, such as a template that is not rendered yet; no rule judges it."""
+    """The class of `UNKNOWN`, a value that is not known yet, such as a template before rendering. No rule applies."""
 
     def __repr__(self) -> str:
         return "UNKNOWN"

@@ -1,4 +1,4 @@
-"""Which values can be handed to a notebook, and what is wrong with those that cannot."""
+"""Convert values to those that can be passed to a notebook, and report values that cannot."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 
-MAX_DEPTH = 64  # of lists and dicts in each other; parsers of the notebook's language have a limit too
+MAX_DEPTH = 64  # depth of nested lists and dicts; parsers of the notebook's language have a limit too
 MAX_VALUES = 200_000
-MAX_INT_BITS = 14_000  # about 4200 digits; Python itself reads at most 4300
+MAX_INT_BITS = 14_000  # about 4200 digits; Python parses and writes numbers of at most 4300
 SHOWN_MAX = 80  # characters of a value in a message
 PASSED = "None, booleans, numbers, texts, dates, and lists and dicts of these can be"
 
@@ -24,20 +24,20 @@ _HINTS = {
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message: its beginning, if it is long."""
+    """Return the `repr` of a value for a message, cut if it is long."""
     text = reprlib.repr(value)
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
 
 
 class TooManyValues(Exception):
-    """There are more than `MAX_VALUES` of them."""
+    """The parameters hold more than `MAX_VALUES` values."""
 
 
 class Plain:
-    """Turns values into plain ones, and gathers what is wrong with those that it cannot turn.
+    """Converter of values to plain ones, which gathers one message for each problem in `problems`.
 
-    Plain are None, bool, int, float, str, list, tuple, dict, date, datetime and time, and no subclass of these: the
-    text of a subclass need not be that of the value.
+    Plain types are None, bool, int, float, str, list, tuple, dict, date, datetime and time, without their subclasses:
+    the text of a subclass may differ from that of the value.
     """
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class Plain:
         self._count = 0
 
     def value(self, value: Any, path: str) -> Any:
-        """Return the same value as a plain one; None if there is something wrong with it.
+        """Convert a value to an equal plain one; return None if it cannot be converted.
 
-        :param path: how a problem names it
-        :raises TooManyValues: if it would take for ever
+        :param path: name of the value in a message
+        :raises TooManyValues: after `MAX_VALUES` values, as a value that repeats itself could take forever
         """
         self._count += 1
         if self._count > MAX_VALUES:
@@ -82,7 +82,7 @@ class Plain:
     def _moment(self, value: date | time, path: str) -> date | time | None:
         try:
             return plain_moment(value)
-        except (TypeError, ValueError):  # pandas' NaT is a datetime by its class
+        except (TypeError, ValueError):  # pandas' NaT is an instance of datetime
             self._refuse(path, f"{shown(value)} is no date")
             return None
 
@@ -113,9 +113,10 @@ class Plain:
 
 
 def plain_moment(value: date | time) -> date | time:
-    """Return a date, datetime or time of Python's own class for one of a subclass, such as pendulum's.
+    """Convert a date, datetime or time of a subclass, such as pendulum's, to one of Python's own class.
 
-    :raises TypeError: if it has no parts, as pandas' NaT; or ValueError
+    :raises TypeError: if the value has no parts, such as pandas' NaT
+    :raises ValueError: likewise
     """
     if isinstance(value, time):
         return time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
@@ -127,7 +128,7 @@ def plain_moment(value: date | time) -> date | time:
 
 
 def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield a plain value and all that is in it, each with its path; the keys of dicts too."""
+    """Yield a plain value and all values in it, including the keys of dicts, each with its path."""
     yield path, value
     if isinstance(value, dict):
         for key, item in value.items():

@@ -118,14 +118,6 @@ class SweepPlan:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def __contains__(self, job_id: str) -> bool:
-        return job_id in self._jobs
-
-    @property
-    def has_newcomers(self) -> bool:
-        """Whether there are jobs that were not seen yet."""
-        return bool(self._newcomers)
-
     def last_seen(self, job_id: str) -> Seen | None:
         """Return what was seen last of a watched job, `None` before the first."""
         return self._jobs.get(job_id)

@@ -1,4 +1,4 @@
-"""Which tests prove which sentence of the README, and of the page of details that it leads to.
+"""Which tests prove which sentence of the README, and of the pages of details that it leads to.
 
 `tests/promises.txt` holds each sentence on a line of its own and, indented below it, the tests that fail if it is
 false, or in parentheses why it needs none.
@@ -17,7 +17,7 @@ import mistune
 
 CHECKOUT = Path(__file__).parents[2]
 README = CHECKOUT / "README.md"
-DOCUMENTS = ("README.md", "docs/behaviour.md")
+DOCUMENTS = ("README.md", "docs/reference.md", "docs/behaviour.md")
 REGISTRY = CHECKOUT / "tests" / "promises.txt"
 
 # Why a sentence needs no test.

@@ -1,4 +1,4 @@
-"""The names and figures that the README states are those of the package."""
+"""The names and figures that the README and its reference state are those of the package."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import STOP_SECONDS
 from airflow_provider_nbjob.triggers.supervision import LATE_SECONDS
 from tests.support.promises import CHECKOUT, README
 
-TEXT = README.read_text()
+TEXT = README.read_text() + (CHECKOUT / "docs" / "reference.md").read_text()
 OPTIONS = get_provider_info()["config"]["nbjob"]["options"]
 
 
 def row(head: str) -> str:
-    """Return the rest of a row of a table, after its first cell."""
+    """Return the cells of a table's row after its first."""
     (found,) = re.findall(rf"^\| {re.escape(head)} \|(.*)\|$", TEXT, re.MULTILINE)
     return str(found)
 

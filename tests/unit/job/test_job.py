@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
+from google.cloud.aiplatform_v1.types import NotebookExecutionJob
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +103,13 @@ def test_a_state_of_a_later_api_is_kept_and_waited_on():
 
 def test_a_number_that_the_client_library_does_not_know_is_a_state_too():
     assert str(state_of(SimpleNamespace(job_state=99))) == "JOB_STATE_99"
+
+
+@pytest.mark.parametrize(("number", "expected"), [(4, "JOB_STATE_SUCCEEDED"), (99, "JOB_STATE_99")])
+def test_the_state_of_a_message_of_either_kind(number, expected):
+    message = NotebookExecutionJob.pb(NotebookExecutionJob())
+    message.job_state = number
+    assert str(state_of(message)) == str(state_of(NotebookExecutionJob.wrap(message))) == expected
 
 
 def test_a_state_is_a_text():

@@ -42,7 +42,6 @@ def test_scraps_come_under_their_names_and_the_later_wins():
             "no json": "hello",
         },
         [],
-        [],
     )
 
 
@@ -50,7 +49,6 @@ def test_a_scrap_that_is_no_json_is_dropped_by_name():
     shown = display({"text/plain": "<table>"}, scrapbook={"name": "frame", "data": False, "display": True})
     results = collect(code("", scrap("frame", "UEFSMQ==", "pandas"), shown, scrap("ok", 1)))
     assert results.values == {"frame": None, "ok": 1}
-    assert results.dropped == ["frame"]
     assert results.notes == ["results['frame'] is dropped: scrapbook encoded it as pandas, which is no JSON"]
 
 
@@ -58,7 +56,7 @@ def test_a_scrap_that_is_no_json_is_dropped_by_name():
     "odd", [scrap(None, 1), scrap(5, 1), display({"application/scrapbook.scrap.json+json": [1]}), display({})]
 )
 def test_what_is_no_scrap_is_no_result(odd: dict[str, Any]):
-    assert collect(code("", odd)) == Results({}, [], [])
+    assert collect(code("", odd)) == Results({}, [])
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ def test_what_is_no_scrap_is_no_result(odd: dict[str, Any]):
     ],
 )
 def test_a_result_is_json_else_a_literal_else_the_text(data: dict[str, Any], value: Any):
-    assert collect(code("x", result(data), tags=("result",))) == Results({"result": value}, [], [])
+    assert collect(code("x", result(data), tags=("result",))) == Results({"result": value}, [])
 
 
 def test_tags_name_results_and_the_later_cell_wins():
@@ -124,7 +122,6 @@ def test_the_largest_go_first_when_not_all_fit():
     cells = [code("", scrap(name, "é" * length)) for name, length in (("large", 3000), ("s", 10), ("small", 20))]
     results = collect(*cells, max_bytes=200)
     assert results.values == {"large": None, "s": "é" * 10, "small": "é" * 20}
-    assert results.dropped == ["large"]
     (note,) = results.notes
     assert "results['large'] is dropped: it has" in note
     assert "may have 200" in note
@@ -132,8 +129,9 @@ def test_the_largest_go_first_when_not_all_fit():
 
 def test_48_kib_fit_and_one_byte_more_does_not():
     room = 48 * 1024 - len('{"a":""}')
-    assert collect(code("", scrap("a", "x" * room))).dropped == []
-    assert collect(code("", scrap("a", "x" * (room + 1)))).dropped == ["a"]
+    assert collect(code("", scrap("a", "x" * room))).notes == []
+    (note,) = collect(code("", scrap("a", "x" * (room + 1)))).notes
+    assert note.startswith("results['a'] is dropped")
 
 
 def test_a_huge_value_is_never_whole_in_memory_nor_taken_for_a_small_one():
@@ -161,8 +159,9 @@ def test_results_always_fit_and_are_what_was_handed_out(handed: dict[str, Any], 
     for name, value in results.values.items():
         if (
             name in handed
-            and name not in results.dropped
+            and not any(note.startswith(f"results[{name[:100]!r}] is dropped") for note in results.notes)
             and "\0" not in json.dumps(handed[name]).replace("\\u0000", "\0")
         ):
             assert value == {"v": handed[name]}
-    assert len(results.notes) == len(results.dropped)
+    keys = {name.replace("\0", "\ufffd") for name in handed}
+    assert len(results.notes) == sum(results.values.get(key) is None for key in keys)
