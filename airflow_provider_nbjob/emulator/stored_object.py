@@ -153,7 +153,7 @@ class Page:
 
 
 def plain_parts(name: str) -> list[str] | None:
-    """Return the parts of the path of an object's plain file, or None if it has none; see `Objects`."""
+    """Return the parts of the path of an object's plain file, or None if it has none; see `object_files`."""
     parts = name.split("/")
     return parts if len(parts) <= folders.MAX_DEPTH and all(map(_is_ordinary, parts)) else None
 
