@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, BinaryIO
+from collections.abc import AsyncIterator
+from typing import BinaryIO
 
 from google.api_core.exceptions import RequestRangeNotSatisfiable
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from airflow_provider_nbjob.emulator.storage_messages import SLICE, error_response, etag
+from airflow_provider_nbjob.emulator.storage_threads import Run
 from airflow_provider_nbjob.emulator.stored_object import Stored
-
-Run = Callable[..., Awaitable[Any]]  # calls a function in a thread
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _GZIP_MAGIC = b"\x1f\x8b"
