@@ -1,6 +1,7 @@
-"""Write the fields of a job's environment, as the installed google-cloud-aiplatform knows them, for parse time.
+"""Write the fields of a job's environment, as the installed google-cloud-aiplatform has them, for parse time.
 
-Run it after an upgrade of that package: `.venv/bin/python scripts/environment_fields.py`. A test compares.
+Run it after an upgrade of that package: `.venv/bin/python scripts/environment_fields.py`. A test compares the result
+with the installed package.
 """
 
 from __future__ import annotations

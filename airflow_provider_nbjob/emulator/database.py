@@ -1,4 +1,4 @@
-"""SQLite files of the data directory, private to its user; one that is damaged is set aside."""
+"""Open the SQLite files of the data directory, private to its user, and set a damaged one aside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class Database:
     """A database that several threads use in turn.
 
-    If SQLite finds the file damaged, it is renamed, and a new one is begun.
+    If SQLite finds the file damaged, the file is renamed and a new one begins.
 
     :param prepare: makes the tables if there are none
     :raises OSError: if the file cannot be opened, or has other tables
@@ -40,7 +40,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Keep all that is executed in the block, or nothing of it if the block raises; it holds the lock."""
+        """Hold the lock, and commit at the end of the block; if the block raises, roll back."""
         with self.lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:

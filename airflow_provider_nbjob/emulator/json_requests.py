@@ -1,9 +1,9 @@
-"""A request in JSON as its protobuf message, as strict as Google's services are, and in their words.
+"""Convert a request in JSON to its protobuf message, as strictly as Google's services do, and in their words.
 
-They refuse names that are no field and values that are not of a field's type, and tell all of them at once. Texts are
-those of what converts JSON for all of Google's APIs, as far as they are publicly known. `json_format`, which does the
-conversion here, names one fault at most, drops unknown enum names if it is to drop unknown fields, and takes anything
-for base64.
+They refuse names that are no field and values that are not of a field's type, and name all of them in one answer. The
+texts are those of the converter that all of Google's APIs share, as far as they are publicly known. `json_format`
+converts here. It names one fault at most, drops unknown enum names if it drops unknown fields, and accepts any text as
+base64. So this module finds the faults before.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-# Of brackets, braces and commas in a body. A job has some dozens, and a notebook in it is base64: without this bound
-# a body could become a hundred times its size, and keep the interpreter busy for seconds.
+# Brackets, braces and commas in a body. A job has some dozens, and a notebook in it is base64. Without this limit a
+# body could become a hundred times its size, and keep the interpreter busy for seconds.
 PARTS_MAX = 100_000
-DEPTH_MAX = 100  # objects and lists in each other, as in the service
-FAULTS_MAX = 50  # that one answer tells
+DEPTH_MAX = 100  # nested objects and lists, as in the service
+FAULTS_MAX = 50  # in one answer
 SHOWN_MAX = 200  # characters of a value in a message
 
 # Query parameters of all methods of all of Google's APIs, with or without a dollar sign.
@@ -56,7 +56,7 @@ _INTEGERS = {
     FieldDescriptor.CPPTYPE_UINT64: range(2**64),
 }
 _TYPES = {getattr(FieldDescriptor, name): name for name in dir(FieldDescriptor) if re.fullmatch("TYPE_[A-Z0-9]+", name)}
-# What `json_format` may raise. It documents ParseError only.
+# The errors that `json_format` may raise. It documents ParseError only.
 _REFUSALS = (json_format.ParseError, ValueError, TypeError, AttributeError, ArithmeticError, LookupError)
 
 
@@ -78,7 +78,7 @@ def load_json(body: bytes | bytearray) -> Any:
         raise _refusal("It is not UTF-8.") from None
     except json.JSONDecodeError as error:
         raise _refusal(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
-    except ValueError as error:  # of this module, or a number of more digits than Python takes
+    except ValueError as error:  # from this module, or a number with more digits than Python takes
         raise _refusal(str(error)) from None
     _refuse_depth(value)
     return value
@@ -124,12 +124,12 @@ def parse_request(
 ) -> Message:
     """Return a request's protobuf message.
 
-    :param body_field: of the request, which the body is the value of; ``"*"``: the body has the request's fields; None:
-        there is no body
-    :param in_path: fields that stand in the path
+    :param body_field: the field of the request whose value is the body; ``"*"``: the body has the request's fields;
+        None: there is no body
+    :param in_path: the fields that are in the path
     :param query: names and values
     :param body: from `load_json`
-    :raises InvalidArgument: telling all that is wrong
+    :raises InvalidArgument: with all faults
     """
     request: Message = request_type()
     descriptor: Any = request.DESCRIPTOR
@@ -147,7 +147,7 @@ def parse_request(
     if faults:
         raise InvalidArgument("\n".join(faults[:FAULTS_MAX]))
     try:
-        # Unknown are those of `_ALSO_TAKEN` only.
+        # The unknown fields are those of `_ALSO_TAKEN`.
         return json_format.ParseDict({**values, **in_path}, request, ignore_unknown_fields=True)
     except (*_REFUSALS, RecursionError) as error:
         raise _refusal(_cut(str(error))) from None
@@ -158,7 +158,7 @@ def _fields_of(message: Descriptor) -> dict[str, FieldDescriptor]:
 
 
 def _converted(field: FieldDescriptor, text: str) -> Any:
-    """Return a value of the query as it would be in JSON, if that is not a text."""
+    """Return a value of the query as JSON has it: a boolean, or else the text."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return {"true": True, "false": False}.get(text, text)
     return text
@@ -186,10 +186,10 @@ def _query_faults(
 
 
 def _message_faults(value: dict[str, Any], message: Descriptor | None, path: str) -> Iterator[str]:
-    """Yield what is wrong with an object.
+    """Yield the faults of an object.
 
-    :param message: what it is to be; None: an object without fields
-    :param path: of fields that lead to it
+    :param message: the type of the object; None: an object without fields
+    :param path: the fields that lead to it
     """
     fields = _fields_of(message) if message else {}
     also = _ALSO_TAKEN.get(message.name, set()) if message else set()
@@ -217,7 +217,7 @@ def _message_faults(value: dict[str, Any], message: Descriptor | None, path: str
 
 
 def _field_faults(value: Any, field: FieldDescriptor, path: str, what: str) -> Iterator[str]:
-    """Yield what is wrong with the value of a field, which may be repeated or a map.
+    """Yield the faults of the value of a field, which may be repeated or a map.
 
     :param what: names the field in a fault
     """
@@ -242,14 +242,14 @@ def _field_faults(value: Any, field: FieldDescriptor, path: str, what: str) -> I
 
 
 def _value_faults(value: Any, field: FieldDescriptor, path: str) -> Iterator[str]:
-    """Yield what is wrong with one value."""
+    """Yield the faults of one value."""
     message = field.message_type
     if message and not message.full_name.startswith("google.protobuf."):
         if isinstance(value, dict):
             yield from _message_faults(value, message, path)
         else:
             yield _value_fault(path, f"type.googleapis.com/{message.full_name}", value)
-    elif message:  # it has a form of its own in JSON, such as a duration
+    elif message:  # a type with a form of its own in JSON, such as a duration
         try:
             json_format.ParseDict(value, message_factory.GetMessageClass(message)())
         except _REFUSALS:
@@ -267,7 +267,7 @@ def _is_repeated(field: Any) -> bool:
 
 
 def _is_enum(value: Any, enum: EnumDescriptor) -> bool:
-    """Return whether a value is a name or a number; numbers without a name are kept, as in proto3."""
+    """Return whether a value is a name or a number of an enum; proto3 keeps numbers without a name."""
     if isinstance(value, str):
         names, numbers = enum.values_by_name, enum.values_by_number
         return value in names or (bool(_INTEGER.fullmatch(value)) and int(value) in numbers)

@@ -1,7 +1,7 @@
-"""The API's methods by name: request and answer types, and what serves them.
+"""List the API's methods by name, with the type of the request and the function that serves it.
 
-Whatever takes time occupies a thread of its own method only, so that no method is delayed by calls of another; what
-merely waits (`WaitOperation`, the delay of a fault) occupies none.
+A call that takes time occupies a thread of its own method, so that calls of one method do not delay another method. A
+call that only waits (`WaitOperation`, the delay of a fault) occupies none.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ log = logging.getLogger(__name__)
 THREADS = 4  # of each method
 WAIT_MAX = 60.0  # seconds
 WAITERS_MAX = 100  # calls of WaitOperation that wait at once; further ones are answered at once, as the API allows
-POLL_FIRST, POLL_LAST = 0.05, 0.5  # seconds between two looks of a waiter, growing
+POLL_FIRST, POLL_LAST = 0.05, 0.5  # seconds between two polls of a waiting call, growing
 
 
 class Method(NamedTuple):
-    """A method.
+    """A method of the API.
 
     :param serve: takes a request, and the version of the API that it was sent to, and returns the answer. The version
-        is empty if the client did not tell one, as in `google.longrunning.Operations` over gRPC.
+        is empty if the request does not name one, as in `google.longrunning.Operations` over gRPC.
     """
 
     request_type: Any
@@ -52,7 +52,7 @@ class Method(NamedTuple):
 
 
 class Methods(dict[str, Method]):
-    """All methods by their rpc names; each call is counted, and meets the faults that stand."""
+    """All methods by their rpc names; each call is counted, and meets the faults in effect."""
 
     def __init__(self, service: NotebookService, dataform: Dataform, secrets: Secrets, faults: Faults) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Methods(dict[str, Method]):
         return performed
 
     def stop(self) -> None:
-        """Start no further call."""
+        """Drop the calls that have not begun."""
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -109,7 +109,7 @@ class Methods(dict[str, Method]):
         )
 
     async def _wait(self, look: Callable[[Any, str], Awaitable[Any]], request: Any, version: str) -> Any:
-        """WaitOperation: answers when it is done, or after the request's timeout, at most `WAIT_MAX`."""
+        """Serve WaitOperation: answer when the operation is done, or after the request's timeout or `WAIT_MAX`."""
         loop = asyncio.get_running_loop()
         timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else WAIT_MAX
         end_time = loop.time() + min(timeout, WAIT_MAX)

@@ -63,7 +63,7 @@ class ObjectFiles:
             return False
 
     def names(self) -> list[str]:
-        """Return the names of all that stands beside the buckets, and of the buckets, sorted."""
+        """Return the names in the folder, sorted: those of the buckets and others."""
         return sorted(path.name for path in self._folder.iterdir())
 
     def make_bucket(self, bucket: str) -> None:
