@@ -6,14 +6,14 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from airflow_provider_nbjob.emulator.data_dir import make_private_file
 
 log = logging.getLogger(__name__)
+SqlValue = str | bytes | int | float | None
 
 
 class Database:
@@ -34,7 +34,7 @@ class Database:
         with self.lock:
             self._connection.close()
 
-    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, values: Sequence[SqlValue] = ()) -> sqlite3.Cursor:
         """Execute a statement."""
         return self._connection.execute(sql, values)
 

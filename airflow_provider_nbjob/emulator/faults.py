@@ -24,7 +24,7 @@ RPCS = (
 STANDING_MAX = 1_000  # faults
 
 
-def _is_number(value: Any, least: float, most: float) -> bool:
+def _is_number(value: object, least: float, most: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
@@ -48,7 +48,7 @@ class Fault:
     delay: float = 0.0
 
     @classmethod
-    def from_json(cls, body: Any) -> Fault:
+    def from_json(cls, body: object) -> Fault:
         """Read a fault from a request's body.
 
         :raises InvalidArgument: with the name of the field that is wrong

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 from google.api_core.exceptions import InvalidArgument
 from google.protobuf import json_format, message_factory
@@ -60,7 +60,7 @@ _TYPES = {getattr(FieldDescriptor, name): name for name in dir(FieldDescriptor) 
 _REFUSALS = (json_format.ParseError, ValueError, TypeError, AttributeError, ArithmeticError, LookupError)
 
 
-def load_json(body: bytes | bytearray) -> Any:
+def load_json(body: bytes | bytearray) -> object:
     """Read a body as JSON; an empty one is an empty object.
 
     :raises InvalidArgument: if it is not JSON as RFC 8259 has it, has a key twice, has more than `PARTS_MAX` parts, or
@@ -92,7 +92,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"Unexpected token: {name}.")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -101,7 +101,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _refuse_depth(value: Any) -> None:
+def _refuse_depth(value: object) -> None:
     level = [value]
     for _ in range(DEPTH_MAX):
         level = [
@@ -116,11 +116,11 @@ def _refuse_depth(value: Any) -> None:
 
 
 def parse_request(
-    request_type: Any,
+    request_type: Callable[[], Message],
     body_field: str | None,
     in_path: Mapping[str, str],
     query: Sequence[tuple[str, str]],
-    body: Any,
+    body: object,
 ) -> Message:
     """Return a request's protobuf message.
 
@@ -131,8 +131,8 @@ def parse_request(
     :param body: from `load_json`
     :raises InvalidArgument: with all faults
     """
-    request: Message = request_type()
-    descriptor: Any = request.DESCRIPTOR
+    request = request_type()
+    descriptor: Any = request.DESCRIPTOR  # types-protobuf names a class of the C extension too
     fields = _fields_of(descriptor)
     values = {fields[name].name: _converted(fields[name], text) for name, text in query if name in fields}
     faults = list(_query_faults(fields, {*in_path, body_field}, query))
@@ -157,7 +157,7 @@ def _fields_of(message: Descriptor) -> dict[str, FieldDescriptor]:
     return {name: field for field in message.fields for name in (field.json_name, field.name)}
 
 
-def _converted(field: FieldDescriptor, text: str) -> Any:
+def _converted(field: FieldDescriptor, text: str) -> object:
     """Return a value of the query as JSON has it: a boolean, or else the text."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return {"true": True, "false": False}.get(text, text)
@@ -185,7 +185,7 @@ def _query_faults(
             yield from _value_faults(_converted(field, text), field, field.name)
 
 
-def _message_faults(value: dict[str, Any], message: Descriptor | None, path: str) -> Iterator[str]:
+def _message_faults(value: dict[str, object], message: Descriptor | None, path: str) -> Iterator[str]:
     """Yield the faults of an object.
 
     :param message: the type of the object; None: an object without fields
@@ -216,7 +216,7 @@ def _message_faults(value: dict[str, Any], message: Descriptor | None, path: str
         yield from _field_faults(inner, field, f"{path}.{field.name}" if path else field.name, what)
 
 
-def _field_faults(value: Any, field: FieldDescriptor, path: str, what: str) -> Iterator[str]:
+def _field_faults(value: object, field: FieldDescriptor, path: str, what: str) -> Iterator[str]:
     """Yield the faults of the value of a field, which may be repeated or a map.
 
     :param what: names the field in a fault
@@ -241,7 +241,7 @@ def _field_faults(value: Any, field: FieldDescriptor, path: str, what: str) -> I
         yield from _value_faults(value, field, path)
 
 
-def _value_faults(value: Any, field: FieldDescriptor, path: str) -> Iterator[str]:
+def _value_faults(value: object, field: FieldDescriptor, path: str) -> Iterator[str]:
     """Yield the faults of one value."""
     message = field.message_type
     if message and not message.full_name.startswith("google.protobuf."):
@@ -251,7 +251,7 @@ def _value_faults(value: Any, field: FieldDescriptor, path: str) -> Iterator[str
             yield _value_fault(path, f"type.googleapis.com/{message.full_name}", value)
     elif message:  # a type with a form of its own in JSON, such as a duration
         try:
-            json_format.ParseDict(value, message_factory.GetMessageClass(message)())
+            json_format.ParseDict(value, message_factory.GetMessageClass(message)())  # type: ignore[arg-type]
         except _REFUSALS:
             yield _value_fault(path, f"type.googleapis.com/{message.full_name}", value)
     elif field.enum_type:
@@ -266,7 +266,7 @@ def _is_repeated(field: Any) -> bool:
     return bool(field.is_repeated if hasattr(field, "is_repeated") else field.label == FieldDescriptor.LABEL_REPEATED)
 
 
-def _is_enum(value: Any, enum: EnumDescriptor) -> bool:
+def _is_enum(value: object, enum: EnumDescriptor) -> bool:
     """Return whether a value is a name or a number of an enum; proto3 keeps numbers without a name."""
     if isinstance(value, str):
         names, numbers = enum.values_by_name, enum.values_by_number
@@ -274,7 +274,7 @@ def _is_enum(value: Any, enum: EnumDescriptor) -> bool:
     return _is_integer(value) and int(value) in _INTEGERS[FieldDescriptor.CPPTYPE_INT32]
 
 
-def _is_scalar(value: Any, field: FieldDescriptor) -> bool:
+def _is_scalar(value: object, field: FieldDescriptor) -> bool:
     if field.type == FieldDescriptor.TYPE_STRING:
         return isinstance(value, str) and _is_unicode(value)
     if field.type == FieldDescriptor.TYPE_BYTES:
@@ -289,7 +289,7 @@ def _is_scalar(value: Any, field: FieldDescriptor) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> TypeGuard[float]:
     if isinstance(value, float):
         return math.isfinite(value) and value.is_integer()
     return isinstance(value, int) and not isinstance(value, bool)
@@ -307,7 +307,7 @@ def _payload_fault(what: str, reason: str) -> str:
     return f"Invalid JSON payload received. {what}: {reason}"
 
 
-def _value_fault(path: str, kind: str, value: Any) -> str:
+def _value_fault(path: str, kind: str, value: object) -> str:
     return f"Invalid value at '{path}' ({kind}), {_cut(json.dumps(value))}"
 
 

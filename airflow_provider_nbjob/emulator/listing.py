@@ -11,10 +11,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Any
+from collections.abc import Sequence
 
 from google.api_core.exceptions import InvalidArgument
 
+from airflow_provider_nbjob.emulator.database import SqlValue
 from airflow_provider_nbjob.emulator.patterns import compile_pattern
 
 PAGE_SIZE_MAX = 100
@@ -130,7 +131,7 @@ def parse_operation_page_size(size: int) -> int:
     return min(size or PAGE_SIZE_MAX, PAGE_SIZE_MAX)
 
 
-def page_token(last: list[Any], request: list[str]) -> str:
+def page_token(last: Sequence[SqlValue], request: list[str]) -> str:
     """Return an opaque token for the page after a row.
 
     :param last: the sort key of the last row of the page before
@@ -139,7 +140,7 @@ def page_token(last: list[Any], request: list[str]) -> str:
     return base64.urlsafe_b64encode(json.dumps([last, request]).encode()).decode()
 
 
-def parse_page_token(token: str, request: list[str], keys: int) -> list[Any] | None:
+def parse_page_token(token: str, request: list[str], keys: int) -> list[SqlValue] | None:
     """Return the sort key that a token continues after, None for the first page.
 
     :raises InvalidArgument: if the token is not from `page_token`, or belongs to another request
@@ -159,7 +160,7 @@ def parse_page_token(token: str, request: list[str], keys: int) -> list[Any] | N
     return last
 
 
-def _is_key(key: Any) -> bool:
+def _is_key(key: object) -> bool:
     """Return whether a value of a token can be compared with a column of the store."""
     if isinstance(key, str):
         return len(key) <= TEXT_MAX and not _SURROGATE.search(key)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from google.api_core.exceptions import DataLoss
 from google.cloud.aiplatform_v1.types import (
@@ -33,6 +33,8 @@ from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 THREADS = 4  # of each method
 WAIT_MAX = 60.0  # seconds
@@ -84,14 +86,14 @@ class Methods(dict[str, Method]):
         look = self.in_threads("WaitOperation", service.get_operation)
         self._add("WaitOperation", operations_pb2.WaitOperationRequest, partial(self._wait, look))
 
-    def in_threads(self, name: str, call: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    def in_threads(self, name: str, call: Callable[P, T]) -> Callable[P, Awaitable[T]]:
         """Return a coroutine function that performs a call in one of `THREADS` threads of its own."""
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
         self._pools.append(pool)
 
-        async def performed(*arguments: Any) -> Any:
+        async def performed(*arguments: P.args, **options: P.kwargs) -> T:
             try:
-                return await asyncio.get_running_loop().run_in_executor(pool, call, *arguments)
+                return await asyncio.get_running_loop().run_in_executor(pool, partial(call, *arguments, **options))
             except (sqlite3.DatabaseError, DecodeError) as error:
                 log.error("%s failed, for what the data directory holds cannot be read or written: %s", name, error)
                 raise DataLoss(f"The emulator's data directory cannot be read or written: {error}") from None

@@ -51,7 +51,8 @@ def kill_descendants(root: psutil.Process) -> None:
 
     def descendants() -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
-            return root.children(recursive=True)
+            children: list[psutil.Process] = root.children(recursive=True)
+            return children
         return []
 
     _kill_all(descendants)

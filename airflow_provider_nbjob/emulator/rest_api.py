@@ -200,7 +200,7 @@ def _render(answer: Message, as_numbers: bool) -> Response:
 def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.Pattern[str], Callable[..., Any]]]:
     """Return the emulator's own requests: HTTP method, path, and a function of the body and the path's parts."""
 
-    def force_state(body: Any, job_id: str) -> None:
+    def force_state(body: object, job_id: str) -> None:
         if not isinstance(body, dict):
             raise InvalidArgument("The body is no object with a jobState.")
         service.force_state(job_id, str(body.get("jobState"))[:100])
@@ -218,7 +218,7 @@ def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.P
 
 def _own(
     routes: list[tuple[str, re.Pattern[str], Callable[..., Any]]], verb: str, path: str, body: bytes | bytearray
-) -> Any:
+) -> object:
     content = load_json(body)
     for method, pattern, action in routes:
         if method == verb and (match := pattern.fullmatch(path)):

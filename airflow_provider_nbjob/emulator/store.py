@@ -19,7 +19,7 @@ from google.api_core.exceptions import ResourceExhausted
 from google.cloud.aiplatform_v1.types import NotebookExecutionJob
 from google.protobuf.message import DecodeError
 
-from airflow_provider_nbjob.emulator.database import Database
+from airflow_provider_nbjob.emulator.database import Database, SqlValue
 from airflow_provider_nbjob.emulator.patterns import compile_pattern
 from airflow_provider_nbjob.job import JobName, JobState
 
@@ -50,6 +50,7 @@ _INDEXES = """
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_uid ON jobs (uid);
 CREATE INDEX IF NOT EXISTS operations_by_uid ON operations (uid);
 """
+_Clause = tuple[str, list[SqlValue]]  # a condition in SQL, and its values
 _OPERATION_COLUMNS = "name, job_name, kind, create_time, ready_at, uid, version"
 
 
@@ -210,11 +211,11 @@ class Store:
         parent: str,
         conditions: list[tuple[str, str, str]],
         order: list[tuple[str, bool]],
-        after: list[Any] | None,
+        after: list[SqlValue] | None,
         size: int,
         *,
         with_content: bool = False,
-    ) -> tuple[list[Any], list[Any] | None]:
+    ) -> tuple[list[Any], list[SqlValue] | None]:
         """Return a page of the jobs of a location.
 
         :param conditions: from `listing.parse_filter`
@@ -223,7 +224,7 @@ class Store:
         :return: the jobs, and the sort key of the last one if there are more
         """
         keys = [*order, ("job_id", order[0][1])]
-        clauses = [("parent = ?", [parent]), *(_condition(*condition) for condition in conditions)]
+        clauses: list[_Clause] = [("parent = ?", [parent]), *(_condition(*condition) for condition in conditions)]
         if after is not None:
             clauses.append(_after(keys, after))
         columns = ", ".join(column for column, _ in keys)
@@ -234,7 +235,7 @@ class Store:
         select = _SELECT.format(f"{_CONTENT[with_content]}, {columns}")
         sql = f"{select} WHERE {where} ORDER BY {by} LIMIT ?"
         jobs: list[Any] = []
-        last: list[Any] = []
+        last: list[SqlValue] = []
         room = PAGE_BYTES
         with self._reader() as db:
             for number, (uid, message, content, *key) in enumerate(db.execute(sql, [*values, size + 1])):
@@ -306,8 +307,13 @@ class Store:
         return Operation(*row) if row else None
 
     def operations(
-        self, below: str, uid: str | None, conditions: list[tuple[str, str, str]], after: list[Any] | None, size: int
-    ) -> tuple[list[Operation], list[Any] | None]:
+        self,
+        below: str,
+        uid: str | None,
+        conditions: list[tuple[str, str, str]],
+        after: list[SqlValue] | None,
+        size: int,
+    ) -> tuple[list[Operation], list[SqlValue] | None]:
         """Return a page of operations, the newest first.
 
         :param below: the name of a job or of a location
@@ -318,7 +324,7 @@ class Store:
         """
         keys = [("create_time", True), ("name", True)]
         # All names that begin with `below` and a slash: 0 is the character after the slash.
-        clauses: list[tuple[str, list[Any]]] = [("name > ? AND name < ?", [f"{below}/", f"{below}0"])]
+        clauses: list[_Clause] = [("name > ? AND name < ?", [f"{below}/", f"{below}0"])]
         if uid is not None:
             clauses.append(("uid = ?", [uid]))
         for column, operator, value in conditions:
@@ -341,7 +347,7 @@ class Store:
             self._db.execute("DELETE FROM operations WHERE name = ?", (name,))
 
 
-def _condition(column: str, operator: str, value: str) -> tuple[str, list[Any]]:
+def _condition(column: str, operator: str, value: str) -> _Clause:
     if operator == "=~":
         return f"regexp(?, {column})", [value]
     if column == "schedule":  # by its id or by its name
@@ -352,12 +358,10 @@ def _condition(column: str, operator: str, value: str) -> tuple[str, list[Any]]:
     return (clause if operator == "=" else f"NOT {clause}"), list(values)
 
 
-def _after(keys: list[tuple[str, bool]], last: list[Any]) -> tuple[str, list[Any]]:
-    """Return an SQL condition for the rows after a sort key: the first column differs, or it is equal and the second
-    differs, and so on.
-    """
+def _after(keys: list[tuple[str, bool]], last: list[SqlValue]) -> _Clause:
+    """Return the clause of the rows after a sort key: the first column is after it, or equal and the second is, ..."""
     clauses: list[str] = []
-    values: list[Any] = []
+    values: list[SqlValue] = []
     for index, (column, descending) in enumerate(keys):
         equal = [f"{earlier} = ?" for earlier, _ in keys[:index]]
         clauses.append(" AND ".join([*equal, f"{column} {'<' if descending else '>'} ?"]))
