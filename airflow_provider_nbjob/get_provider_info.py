@@ -41,52 +41,52 @@ def get_provider_info() -> dict[str, Any]:
         "plugins": [
             {"name": "notebook_jobs", "plugin-class": f"{PACKAGE}.plugins.notebook_jobs.NotebookJobsPlugin"},
         ],
-        "config": {
-            "nbjob": {
-                "description": "Notebook execution jobs.",
-                "options": {
-                    "max_requests_per_minute": {
-                        "description": (
-                            "Requests a minute that one triggerer sends, at most, to look at the jobs of one project"
-                            " in one region, over all connections to it; the time between looks stretches accordingly."
-                            " A whole number above 0; for anything else the log has an error, and the default is used."
-                            " The API's own quota is, by project and region, 60 to 600 a minute."
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "integer",
-                        "example": None,
-                        "default": "60",
-                    },
-                    "direct_content_max_bytes": {
-                        "description": (
-                            "Size up to which a notebook is sent in the request that submits its job; a larger one is"
-                            " uploaded beside the job's output and run from there. The API documents no limit."
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "integer",
-                        "example": None,
-                        "default": "4000000",
-                    },
-                    "allowed_api_endpoints": {
-                        "description": (
-                            "Hosts that the argument or the connection's extra `api_endpoint` may name, separated by"
-                            " commas, without ports: credentials are sent to these. `*.example.com` stands for every"
-                            " host below example.com, `localhost` for all loopback addresses too. Plaintext"
-                            " (`http://`, without credentials) goes only to loopback addresses and to hosts that are"
-                            " listed without an asterisk. Empty: no host may be named. Always allowed are Google's"
-                            " regional host of a job's location, the domain of GOOGLE_CLOUD_UNIVERSE_DOMAIN, and, in"
-                            " plaintext, NBJOB_EMULATOR_HOST."
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "string",
-                        "example": "*.googleapis.com, api.example.com",
-                        "default": "*.googleapis.com, localhost",
-                    },
-                },
-            },
+        "config": {"nbjob": {"description": "Notebook execution jobs.", "options": _options()}},
+    }
+
+
+def _options() -> dict[str, dict[str, str | None]]:
+    """Return the options of the section `nbjob` of Airflow's configuration."""
+    return {
+        "max_requests_per_minute": {
+            "description": (
+                "Requests a minute that one triggerer sends, at most, to look at the jobs of one project"
+                " in one region, over all connections to it; the time between looks stretches accordingly."
+                " A whole number above 0; for anything else the log has an error, and the default is used."
+                " The API's own quota is, by project and region, 60 to 600 a minute."
+            ),
+            "version_added": "0.1.0",
+            "type": "integer",
+            "example": None,
+            "default": "60",
+        },
+        "direct_content_max_bytes": {
+            "description": (
+                "Size up to which a notebook is sent in the request that submits its job; a larger one is"
+                " uploaded beside the job's output and run from there. The API documents no limit."
+            ),
+            "version_added": "0.1.0",
+            "type": "integer",
+            "example": None,
+            "default": "4000000",
+        },
+        "allowed_api_endpoints": {
+            "description": (
+                "Hosts that the argument or the connection's extra `api_endpoint` may name, separated by"
+                " commas, without ports: credentials are sent to these. `*.example.com` stands for every"
+                " host below example.com, `localhost` for all loopback addresses too. Plaintext"
+                " (`http://`, without credentials) goes only to loopback addresses and to hosts that are"
+                " listed without an asterisk. Empty: no host may be named. Always allowed are Google's"
+                " regional host of a job's location, the domain of GOOGLE_CLOUD_UNIVERSE_DOMAIN, and, in"
+                " plaintext, NBJOB_EMULATOR_HOST."
+            ),
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "*.googleapis.com, api.example.com",
+            "default": "*.googleapis.com, localhost",
         },
     }
 
 
-def _modules(room: str) -> list[dict[str, Any]]:
+def _modules(room: str) -> list[dict[str, str | list[str]]]:
     return [{"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.{room}.notebook_execution_job"]}]

@@ -1,8 +1,8 @@
 """`make demo`: run the example DAG `example_notebook_job` on the emulator, with no cloud at all.
 
-Starts the emulator, runs the DAG through `airflow dags test`, shows the job's states as they change, the XCom, and
-where the executed notebook is, and stops what it started, also on failure or Ctrl-C. Everything it writes is below
-`.demo/` of the checkout. Ends non-zero if the DAG run fails.
+It starts the emulator, and runs the DAG through `airflow dags test`. It shows the job's states as they change, the
+XCom, and the path of the executed notebook. At the end, also on failure or Ctrl-C, it stops all that it started. It
+writes below `.demo/` of the checkout only. Its exit status is not 0 if the DAG run fails.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from processes import CHECKOUT, Processes, airflow_environment, migrate, read_ex
 DEMO = CHECKOUT / ".demo"
 DAG_ID = "example_notebook_job"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# What of Airflow's log a person wants to see; the whole log is kept beside it.
+# The lines of Airflow's log that a person wants to see; the whole log is in a file.
 SHOWN = re.compile(
     r"(Notebook job \S+ (?:is|ended as) JOB_STATE_\w+|Submitted notebook job \S+|Reason: .*|"
     r"The executed notebook shows where: \S+|\b(?:InvalidJob|JobFailed|JobExpired|JobLost|ApiError)\b.*)"
@@ -29,7 +29,7 @@ SHOWN = re.compile(
 
 
 def main() -> int:
-    """Run the demo; the exit status is that of the DAG run."""
+    """Run the demo, and return the exit status of the DAG run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", nargs="?", default="daily_report.ipynb", help="a file of example_dags/notebooks")
     notebook = parser.parse_args().notebook
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def run_dag(processes: Processes, notebook: str, environment: dict[str, str]) -> int:
-    """Run the DAG and show what matters of its log; its exit status."""
+    """Run the DAG, show the lines of its log that matter, and return its exit status."""
     log = DEMO / "airflow.log"
     command = ["airflow", "dags", "test", DAG_ID, "--conf", json.dumps({"notebook": notebook})]
     dag_test = processes.start(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -83,7 +83,7 @@ def collect_xcom(line: str, xcom: list[str]) -> None:
 
 
 def show_notebook(result: dict[str, object]) -> None:
-    """Say where on this disk the executed notebook is, and put its plot beside it."""
+    """Print the path of the executed notebook, and write its plots beside it."""
     uri = str(result["output_notebook_uri"])
     path = DEMO / "emulator" / "cloudstorage" / uri.removeprefix("gs://")
     notebook = json.loads(path.read_text())

@@ -1,6 +1,7 @@
-"""Write the fields of a job's environment, as the installed google-cloud-aiplatform knows them, for parse time.
+"""Write the fields of a job's environment, as the installed google-cloud-aiplatform has them, for parse time.
 
-Run it after an upgrade of that package: `.venv/bin/python scripts/environment_fields.py`. A test compares.
+Run it after an upgrade of that package, with `ruff format` after it: `.venv/bin/python scripts/environment_fields.py`.
+A test compares the module with the installed package.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from google.cloud.aiplatform_v1.types import NotebookExecutionJob
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 ROOT = Path(__file__).parents[1]
-TARGET = ROOT / "airflow_provider_nbjob" / "environment_fields.py"
+TARGET = ROOT / "airflow_provider_nbjob" / "job" / "environment_fields.py"
 FIELDS = ("custom_environment_spec", "workbench_runtime")
 KINDS = {
     FieldDescriptor.TYPE_STRING: "string",

@@ -1,4 +1,4 @@
-"""What the scripts share: the emulator as a process, an Airflow that is led to it, and an end to both."""
+"""Start the emulator, and an Airflow that uses it, as processes of a script, and end both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def say(message: str) -> None:
 
 
 class Processes:
-    """The processes that a script starts: all end with it, the last one first, also on failure or Ctrl-C."""
+    """The processes of a script: all end with it, the last one first, also on failure or Ctrl-C."""
 
     def __init__(self) -> None:
         self._started: list[subprocess.Popen[str]] = []
@@ -45,7 +45,7 @@ class Processes:
 
 @contextmanager
 def held_back(*numbers: signal.Signals) -> Iterator[None]:
-    """Let signals wait: one between the start of a process and its entry in the list would leave it behind."""
+    """Delay signals: one between the start of a process and its entry in the list would leave the process behind."""
     came: list[int] = []
     handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
     try:
@@ -72,7 +72,7 @@ def start_emulator(processes: Processes, folder: Path) -> subprocess.Popen[str]:
 
 
 def read_exports(emulator: subprocess.Popen[str], folder: Path) -> dict[str, str]:
-    """Read what the emulator prints until it serves: the variables that lead its clients to it."""
+    """Read the lines that the emulator prints until it serves; return the variables by which clients find it."""
     exports: dict[str, str] = {}
     assert emulator.stdout is not None
     for line in emulator.stdout:
@@ -113,7 +113,7 @@ def migrate(processes: Processes, environment: dict[str, str], folder: Path) -> 
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """End a process that a script started, and all that it started in turn."""
+    """End a process of a script, and all that it started."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -1,7 +1,7 @@
-"""`make ui`: an Airflow to look at, with finished runs of the example DAGs on the emulator, with no cloud at all.
+"""`make ui`: serve an Airflow with finished runs of the example DAGs on the emulator, with no cloud at all.
 
-Prints the address, the user and the password, and runs until Ctrl-C; then, and on any failure, it stops what it
-started. Everything it writes is below `.ui/` of the checkout; each start begins afresh.
+It prints the address, the user and the password, and runs until Ctrl-C. At the end, also on failure, it stops all that
+it started. It writes below `.ui/` of the checkout only; each start removes the files of the one before.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ PORT = 8080
 USER = "admin"
 COMPONENTS = {
     "api-server": ["--host", "127.0.0.1", "--workers", "1"],
-    # Airflow's servers of logs would listen on all interfaces; on one machine the files are read without them.
+    # Airflow's servers of logs would listen on all interfaces; on one machine Airflow reads the files without them.
     "scheduler": ["--skip-serve-logs"],
     "dag-processor": [],
     "triggerer": ["--skip-serve-logs"],
 }
-# Of a task's states, those that say more than that Airflow is about to do something.
+# The states of a task that are shown; in the others Airflow is about to do something.
 SHOWN = ("running", "deferred", "up_for_retry", "success", "failed", "upstream_failed")
 
 
 class Run(NamedTuple):
-    """A run of an example DAG, and what is to come of it."""
+    """A run of an example DAG, and the state in which it should end."""
 
     dag_id: str
     run_id: str
@@ -54,7 +54,7 @@ RUNS = (
 
 
 def main() -> int:
-    """Serve until interrupted; return the exit status of that."""
+    """Serve until interrupted, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, help=f"where Airflow listens; {PORT} if that is free, else a free one")
     options = parser.parse_args()
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def begin_afresh() -> int:
-    """Remove what an earlier start left; the lock that keeps a second one from doing so meanwhile."""
+    """Remove the files of an earlier start; return the descriptor of a lock that keeps a second start out."""
     UI.mkdir(exist_ok=True)
     lock = os.open(UI, os.O_RDONLY)
     try:
@@ -110,7 +110,7 @@ def serve(processes: Processes, port: int) -> None:
     needed = {"emulator": emulator}
     for component, arguments in COMPONENTS.items():
         needed[component] = start(processes, component, arguments, environment)
-    # Without trust_env: a proxy of the environment does not lead to this machine.
+    # Without trust_env: a proxy of the environment does not reach this machine.
     with httpx.Client(base_url=address, timeout=120, trust_env=False) as api:
         wait_until(lambda: is_healthy(api), needed, "Airflow to be healthy")
         password = sign_in(api)
@@ -138,7 +138,7 @@ def environment_of(address: str, exports: dict[str, str]) -> dict[str, str]:
 
 
 def add_dataform_repository() -> None:
-    """Put the notebook where `example_notebook_sources` looks for it: for those who run that example too."""
+    """Make the repository that `example_notebook_sources` reads, for users who run that example too."""
     repository = UI / "emulator" / "dataform" / "data-quality"
     repository.mkdir(parents=True)
     shutil.copy(CHECKOUT / "example_dags" / "notebooks" / "data_quality.ipynb", repository / "content.ipynb")
@@ -155,16 +155,16 @@ def start(
 
 
 def check(needed: dict[str, subprocess.Popen[str]]) -> None:
-    """End where a process has ended that should serve."""
+    """Exit if a process has ended that should serve."""
     for name, process in needed.items():
         if process.poll() is not None:
             raise SystemExit(f"{name} ended with status {process.returncode}; see {UI / name}.log")
 
 
 def wait_until(condition: Callable[[], bool], needed: dict[str, subprocess.Popen[str]], what: str) -> None:
-    """Wait for something while all that it needs lives, five minutes at most.
+    """Wait until a condition holds, five minutes at most; exit if one of the needed processes ends.
 
-    On a busy machine Airflow may not answer in time; it is asked again.
+    On a busy machine Airflow may not answer in time; the condition is then checked again.
     """
     end_time = time.monotonic() + 300
     while not _holds(condition):
@@ -185,7 +185,7 @@ def _holds(condition: Callable[[], bool]) -> bool:
 
 
 def is_healthy(api: httpx.Client) -> bool:
-    """Whether all parts of Airflow work."""
+    """Return whether all parts of Airflow are healthy."""
     try:
         health = api.get("/api/v2/monitor/health").raise_for_status().json()
     except httpx.HTTPError:
@@ -194,7 +194,7 @@ def is_healthy(api: httpx.Client) -> bool:
 
 
 def sign_in(api: httpx.Client) -> str:
-    """Have `api` speak for the user; the password that Airflow made."""
+    """Sign `api` in as the user, and return the password that Airflow made."""
     password = str(json.loads((UI / "airflow" / "simple_auth_manager_passwords.json.generated").read_text())[USER])
     answer = api.post("/auth/token", json={"username": USER, "password": password}).raise_for_status()
     api.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
@@ -202,7 +202,7 @@ def sign_in(api: httpx.Client) -> str:
 
 
 def make_runs(api: httpx.Client, needed: dict[str, subprocess.Popen[str]]) -> None:
-    """Run the examples, and show how their tasks fare, and which did not end as planned."""
+    """Run the examples, and show the states of their tasks, and the runs that did not end as planned."""
     for run in RUNS:
         path = f"/api/v2/dags/{run.dag_id}"
         wait_until(lambda path=path: api.get(path).is_success, needed, f"DAG {run.dag_id}")
@@ -230,7 +230,7 @@ def state_of(api: httpx.Client, run: Run) -> str:
 
 
 def show_tasks(api: httpx.Client, shown: dict[tuple[Any, ...], str]) -> None:
-    """Print the tasks whose state is another one than was shown."""
+    """Print the tasks whose state has changed since it was shown."""
     answer = api.get("/api/v2/dags/~/dagRuns/~/taskInstances").raise_for_status()
     for ti in answer.json()["task_instances"]:
         key = tuple(ti[part] for part in ("dag_run_id", "task_id", "map_index"))
@@ -241,7 +241,7 @@ def show_tasks(api: httpx.Client, shown: dict[tuple[Any, ...], str]) -> None:
 
 
 def show(address: str, password: str) -> None:
-    """Say where to look, and as whom."""
+    """Print the addresses, the user and the password."""
     print(f"\n   address   {address}\n   user      {USER}\n   password  {password}\n")
     for dag_id, run_id, task, _, _ in RUNS:
         print(f"   {address}/dags/{dag_id}/runs/{run_id}/tasks/{task}")

@@ -1,5 +1,5 @@
-"""NotebookService of the Vertex AI API on this machine, running notebooks for real.
+"""Emulate NotebookService of the Vertex AI API on this machine, and run its notebooks for real.
 
-`python -m airflow_provider_nbjob.emulator` serves it; nothing in the provider knows of it. What it does follows the
-API's documentation, and where that is silent, what was reported of the real service; `service.py` says which.
+`python -m airflow_provider_nbjob.emulator` serves it; no module of the provider imports it. It follows the API's
+documentation and, if that is silent, reports about the real service; `service.py` names what comes from which.
 """

@@ -1,4 +1,4 @@
-"""`python -m airflow_provider_nbjob.emulator`: serve until it is told to stop."""
+"""Run `python -m airflow_provider_nbjob.emulator`: serve until a signal ends it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from google.api_core.exceptions import GoogleAPICallError
 
 from airflow_provider_nbjob.emulator.guard import TOKEN
 from airflow_provider_nbjob.exceptions import InvalidJob
 
-# What is imported here needs no package of the extra `emulator`, so that `missing_packages` can say what is missing.
+if TYPE_CHECKING:
+    from airflow_provider_nbjob.emulator.server import Emulator
+
+# The imports above need no package of the extra `emulator`, so that `missing_packages` can name those that are missing.
 
 TOKEN_VARIABLE = "NBJOB_EMULATOR_TOKEN"  # noqa: S105
 # Modules of the packages of the extra `emulator`. The emulator itself imports neither ipykernel nor nbclient.
@@ -37,10 +40,11 @@ the last line: curl $REST/v1/projects/emulator-project/locations/us-central1/not
 header: curl -H 'Content-Type: application/json' -d '{"rpc": "*", "code": "UNAVAILABLE", "times": 3}'
 $REST/emulator/faults. For gcloud: export CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM=$REST/
 """
+N = TypeVar("N", int, float)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit status."""
+    """Run the command line, and return the exit status."""
     if missing := missing_packages():
         print(
             f"The emulator could not start: {', '.join(missing)} cannot be imported. Install what it needs with:"
@@ -80,6 +84,11 @@ def main(arguments: list[str] | None = None) -> int:
         secrets=options.secret,
         environment=options.env,
     )
+    return _serve(emulator)
+
+
+def _serve(emulator: Emulator) -> int:
+    """Serve until a signal comes, and return the exit status."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -104,12 +113,12 @@ def missing_packages() -> list[str]:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # of a package that is above it, or that has no specification
+    except (ImportError, ValueError):  # a package above it cannot be imported, or has no specification
         return False
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's options."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="python -m airflow_provider_nbjob.emulator",
         description="NotebookService of the Vertex AI API on this machine, running notebooks for real.",
@@ -136,6 +145,13 @@ def parser() -> argparse.ArgumentParser:
     add("--max-concurrent", type=positive, default=2, help="notebooks that run at once")
     add("--cleanup-delay", type=seconds, default=5.0, help="seconds between a job's end and that of its operation")
     add("--no-operation-cancel", action="store_true", help="answer UNIMPLEMENTED to operations.cancel")
+    _add_contents(result)
+    return result
+
+
+def _add_contents(to: argparse.ArgumentParser) -> None:
+    """Add the options that name what clients and notebooks find on the emulator; each may be repeated."""
+    add = to.add_argument
     add("--bucket", action="append", default=[], help="make a bucket; may be repeated")
     add(
         "--upload",
@@ -162,7 +178,6 @@ def parser() -> argparse.ArgumentParser:
         help="let notebooks see a variable of this environment; they see PATH, HOME, the locale and a few others only;"
         " may be repeated",
     )
-    return result
 
 
 def positive(text: str) -> int:
@@ -173,8 +188,8 @@ def positive(text: str) -> int:
     return number
 
 
-def _number(kind: type[int] | type[float], text: str) -> Any:
-    """Read a number, or say what argparse does of one of its own types."""
+def _number(kind: type[N], text: str) -> N:
+    """Read a number; the error has the words that argparse has for a type of its own."""
     try:
         return kind(text)
     except ValueError:
@@ -249,7 +264,7 @@ def allow_open_files() -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Return whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -261,4 +276,4 @@ if __name__ == "__main__":
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # not by sys.exit, which waits for the threads of requests that are under way
+    os._exit(status)  # sys.exit would wait for the threads of requests that are under way

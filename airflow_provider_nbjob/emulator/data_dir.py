@@ -1,4 +1,4 @@
-"""The data directory, which belongs to one user and one emulator at a time, and the token that is kept in it."""
+"""Keep the data directory to one user and to one emulator at a time, and keep the token in it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that its owner alone may enter, or make one that exists so, and what is directly in it.
+    """Make a folder that only its owner may enter. If it exists, restrict it and the entries directly in it.
 
     :raises OSError: if it belongs to another user, or cannot be made
     """
@@ -76,15 +76,15 @@ def make_private(folder: Path) -> None:
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file that its owner alone may read, or make one that exists so."""
+    """Make an empty file that only its owner may read; if it exists, restrict it."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
 
 
 def read_regular(path: Path, most: int, *, private: bool = False) -> bytes:
-    """Read a regular file; a symbolic link is not followed, and a pipe does not block.
+    """Read a regular file. It follows no symbolic link, and a pipe does not block it.
 
-    :param most: bytes that it may have
+    :param most: the bytes that the file may have
     :param private: refuse a file that another user could have read or written
     :raises OSError: if it is something else, or larger
     """
@@ -101,11 +101,11 @@ def read_regular(path: Path, most: int, *, private: bool = False) -> bytes:
 
 
 def read_or_make_token(data_dir: Path) -> str:
-    """Return the token of a data directory, and make it if there is none that only its owner could read.
+    """Return the token of a data directory. Make a new one if the file is missing or another user could read it.
 
-    It stays the same over restarts, so that clients go on with what an earlier start printed.
+    The token stays the same over restarts, so that clients can keep the variables that an earlier start printed.
 
-    :raises OSError: if it cannot be kept
+    :raises OSError: if the token cannot be written
     """
     path = data_dir / TOKEN_FILE
     with suppress(OSError, ValueError):

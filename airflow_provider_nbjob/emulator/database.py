@@ -1,4 +1,4 @@
-"""SQLite files of the data directory, private to its user; one that is damaged is set aside."""
+"""Open the SQLite files of the data directory, private to its user, and set a damaged one aside."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from airflow_provider_nbjob.emulator.data_dir import make_private_file
 
 log = logging.getLogger(__name__)
+SqlValue = str | bytes | int | float | None
 
 
 class Database:
     """A database that several threads use in turn.
 
-    If SQLite finds the file damaged, it is renamed, and a new one is begun.
+    If SQLite finds the file damaged, the file is renamed and a new one begins.
 
     :param prepare: makes the tables if there are none
     :raises OSError: if the file cannot be opened, or has other tables
@@ -34,13 +34,13 @@ class Database:
         with self.lock:
             self._connection.close()
 
-    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, values: Sequence[SqlValue] = ()) -> sqlite3.Cursor:
         """Execute a statement."""
         return self._connection.execute(sql, values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Keep all that is executed in the block, or nothing of it if the block raises; it holds the lock."""
+        """Hold the lock, and commit at the end of the block; if the block raises, roll back."""
         with self.lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:

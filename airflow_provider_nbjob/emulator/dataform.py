@@ -1,4 +1,4 @@
-"""Dataform, as much of it as notebooks need: repositories as folders, or git repositories, below the data directory."""
+"""Emulate the part of Dataform that notebooks need, with folders or git repositories below the data directory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from airflow_provider_nbjob.emulator.validation import COMMIT_SHA, REPOSITORY
 
 FILE_MAX = 32 * 2**20  # bytes of a file
 GIT_SECONDS = 10  # for one command
-# A repository may come from anybody, and its configuration can name programs and servers. These variables win over
-# it: no object is fetched, by no protocol (git before 2.45 does not know GIT_NO_LAZY_FETCH, and obeys the second), and
-# no other configuration is read. Ownership is checked as git does; nothing overrides `safe.directory`.
+# A repository may come from anybody, and its configuration can name programs and servers. These variables override
+# it. Git fetches no object, by no protocol: git before 2.45 does not know GIT_NO_LAZY_FETCH, and obeys
+# GIT_ALLOW_PROTOCOL. Git reads no other configuration. It checks who owns the folder; nothing overrides
+# `safe.directory`.
 _GIT_ENVIRONMENT = {
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
@@ -41,16 +42,19 @@ _GIT = (
 
 
 class _Blob(NamedTuple):
-    """A file of a commit: the id of its content, and its size in bytes."""
+    """A file of a commit.
+
+    :param size: in bytes
+    """
 
     object_id: str
     size: int
 
 
 class Repository:
-    """One repository, at a commit or as it stands.
+    """A repository, at a commit or in its present state.
 
-    Only regular files are its files: no symbolic link is followed, in a folder or in a commit.
+    Its files are the regular files: no symbolic link is followed, in a folder or in a commit.
 
     :param data_dir: holds repositories as folders ``dataform/NAME``
     :param name: ``projects/{project}/locations/{location}/repositories/{repository}``
@@ -114,14 +118,14 @@ class Repository:
             )
         wanted = f"{self._commit_sha or 'HEAD'}^{{commit}}"
         commit = self._git("rev-parse", "--verify", "--quiet", wanted).decode().strip()
-        if not commit.startswith(self._commit_sha):  # a branch may be named as a SHA begins
+        if not commit.startswith(self._commit_sha):  # a branch may have the beginning of a SHA as its name
             raise NotFound(f"{self} has no commit {self._commit_sha}.")
         listed = self._git("ls-tree", "-z", "--long", "--full-tree", commit).decode(errors="surrogateescape")
         blobs = {}
         for entry in listed.split("\0")[:-1]:
             description, _, name = entry.partition("\t")
             mode, _, object_id, size = description.split()
-            if mode in ("100644", "100755") and size.isdigit():  # not if its content is not there
+            if mode in ("100644", "100755") and size.isdigit():  # no digits: the content is missing
                 blobs[name] = _Blob(object_id, int(size))
         return blobs
 
@@ -155,20 +159,20 @@ class Repository:
 
 
 class Dataform:
-    """The two methods that read a repository's notebook."""
+    """Serve the two methods that read a repository's notebook."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
 
     def query_directory(self, request: Any) -> Any:
-        """`QueryRepositoryDirectoryContents`, of the root."""
+        """Serve `QueryRepositoryDirectoryContents`, for the root folder only."""
         files = Repository(self._data_dir, request.name, request.commit_sha).files()
         entries = [DirectoryEntry(file=file) for file in files if _is_text(file)]
         response = QueryRepositoryDirectoryContentsResponse(directory_entries=entries)
         return QueryRepositoryDirectoryContentsResponse.pb(response)
 
     def read_file(self, request: Any) -> Any:
-        """`ReadRepositoryFile`."""
+        """Serve `ReadRepositoryFile`."""
         content = Repository(self._data_dir, request.name, request.commit_sha).read(request.path)
         return ReadRepositoryFileResponse.pb(ReadRepositoryFileResponse(contents=content))
 

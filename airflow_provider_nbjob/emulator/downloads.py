@@ -1,20 +1,19 @@
-"""The content of an object as an answer: whole, in part, or unpacked for a client that does not take gzip."""
+"""Answer with the content of an object: whole, in part, or unpacked for a client that does not take gzip."""
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, BinaryIO
+from collections.abc import AsyncIterator
+from typing import BinaryIO
 
 from google.api_core.exceptions import RequestRangeNotSatisfiable
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from airflow_provider_nbjob.emulator.storage_messages import SLICE, error_response, etag
+from airflow_provider_nbjob.emulator.storage_threads import Run
 from airflow_provider_nbjob.emulator.stored_object import Stored
-
-Run = Callable[..., Awaitable[Any]]  # calls a function in a thread
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -25,10 +24,11 @@ PACKED_SLICE = 16 * 2**10  # bytes of a packed file that are unpacked at once
 async def media_response(request: Request, stored: Stored, file: BinaryIO, run: Run) -> Response:
     """Return the content of an object, as the headers of a request ask for it.
 
-    An object with ``contentEncoding: gzip`` is unpacked for a client that does not take gzip, as in Cloud Storage: a
-    slice at a time, so that it takes no memory whatever its size is; ranges are then ignored.
+    An object with ``contentEncoding: gzip`` is unpacked for a client that does not take gzip, as in Cloud Storage. It
+    is unpacked a slice at a time, so that an object of any size takes little memory. Ranges are then ignored.
 
     :param file: is closed at the end
+    :param run: calls a function in a thread
     """
     headers = _headers(stored)
     encoding = stored.fields.get("contentEncoding", "")
@@ -46,7 +46,7 @@ async def media_response(request: Request, stored: Stored, file: BinaryIO, run: 
         wanted = byte_range(request.headers.get("range", ""), stored.size)
     except RequestRangeNotSatisfiable as error:
         file.close()
-        # By this header Google's client tells an empty object.
+        # Google's client recognizes an empty object by this header.
         return error_response(error, {"Content-Range": f"bytes */{stored.size}"})
     if wanted is None:
         start, size, status = 0, stored.size, 200
@@ -62,7 +62,7 @@ async def media_response(request: Request, stored: Stored, file: BinaryIO, run: 
 
 
 def byte_range(header: str, size: int) -> range | None:
-    """Return the bytes that a ``Range`` header asks for, or None for all, also if it is not understood.
+    """Return the bytes that a ``Range`` header asks for, or None for all bytes, also if the header is invalid.
 
     :param size: of the object, in bytes
     :raises RequestRangeNotSatisfiable: if the range begins after the end
@@ -96,7 +96,7 @@ def _headers(stored: Stored) -> dict[str, str]:
         "X-Goog-Stored-Content-Encoding": fields.get("contentEncoding") or "identity",
         "X-Goog-Stored-Content-Length": str(stored.size),
     }
-    # Starlette writes headers as Latin-1: this way they are sent as UTF-8.
+    # Starlette encodes headers as Latin-1; decoding the UTF-8 as Latin-1 sends UTF-8.
     return {name: value.strip().encode().decode("latin-1") for name, value in headers.items() if value.strip()}
 
 
@@ -123,7 +123,7 @@ async def _unpacked(file: BinaryIO, run: Run) -> AsyncIterator[bytes]:
 
 
 class Gunzip:
-    """The unpacked content of a gzip file, in small pieces, whatever the file is made of.
+    """Unpack a gzip file in small pieces, each of which takes little time.
 
     The standard library's `gzip` reads on while members of a file are empty, so that one call may take minutes.
     """

@@ -1,8 +1,8 @@
-"""Runs jobs: so many at once, each in a process of its own, the rest waiting in the order that they came.
+"""Run jobs: a limited number at once, each in a process of its own; the others wait in the order that they came.
 
-A job goes QUEUED, PENDING (its machine starts), RUNNING, and to its end. Every step is refused to a job that was
-deleted, or ended by somebody else, meanwhile. Jobs are known by their uids: a run, or a cancel, that comes late does
-not touch another job that has the name by then.
+A job is QUEUED, then PENDING (its machine starts), then RUNNING, until it ends. A job that was deleted, or ended by
+another thread, takes no further step. Jobs are identified by their uids: a run or a cancel that comes late does not
+touch another job that has the name by then.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 86_400.0  # seconds; the API's documented default of execution_timeout
 SLOW_PROVISIONING = 5.0  # seconds in PENDING with the runtime template `slow-provisioning`
-LOG_TAIL = 4_000  # bytes that are shown of the log of a process that ended early
+LOG_TAIL = 4_000  # bytes of the log of a process that ended early, which the emulator's log quotes
 CANCELLED = "The job was cancelled."
 INTERRUPTED = "The emulator was stopped before this job ended."
 NO_MACHINE = (
@@ -43,7 +43,7 @@ NO_MACHINE = (
 
 @dataclass
 class _Run:
-    """A job on its way: from its turn in the queue to its end."""
+    """The run of a job, from its place in the queue to its end."""
 
     uid: str
     is_started: bool = False
@@ -54,12 +54,12 @@ class _Run:
 
 
 class Engine:
-    """Runs jobs of a store, once it is started.
+    """Run the jobs of a store, after `start`.
 
-    Jobs of the store that wait for their turn from before, wait again, in the order that they came. Those that were
-    under way have failed.
+    Jobs that an earlier emulator left QUEUED wait again, in the order that they came. Jobs that it left CANCELLING are
+    CANCELLED; other jobs that it left unfinished have FAILED.
 
-    :param max_concurrent: so many at once
+    :param max_concurrent: jobs that run at once
     :param cleanup_delay: seconds between the end of a job and that of its operation
     :param environment: names of variables that notebooks see beside those that `environment.py` allows
     """
@@ -75,10 +75,10 @@ class Engine:
         environment: Sequence[str] = (),
     ) -> None:
         self.cleanup_delay = cleanup_delay
-        self.additions: dict[str, str] = {}  # variables of notebooks that lead them to what the emulator serves
+        self.additions: dict[str, str] = {}  # variables of notebooks: the addresses of the emulator's servers
         self._store, self._storage, self._data_dir = store, storage, data_dir
         self._queue: queue.Queue[_Run | None] = queue.Queue()
-        self._runs: dict[str, _Run] = {}  # those that wait, and those that run
+        self._runs: dict[str, _Run] = {}  # by uid: queued and running ones
         self._pinned: set[str] = set()
         self._lock = threading.Lock()
         self._runners = Runners(data_dir, environment, self.additions)
@@ -103,14 +103,14 @@ class Engine:
             thread.start()
 
     def submit(self, uid: str) -> None:
-        """Have a job wait for its turn."""
+        """Put a job into the queue."""
         run = _Run(uid)
         with self._lock:
             self._runs[uid] = run
         self._queue.put(run)
 
     def stop(self) -> None:
-        """Stop all runs, and their processes; their jobs stay as they are in the store."""
+        """Stop all runs and their processes; do not change their jobs in the store."""
         for _ in self._threads:
             self._queue.put(None)
         with self._lock:
@@ -131,14 +131,14 @@ class Engine:
             self._stop_run(run)
 
     def interrupt(self, uid: str) -> None:
-        """Stop the run of a job, if it has one; its processes are gone when this returns."""
+        """Stop the run of a job, if it has one, and wait until its processes are gone."""
         with self._lock:
             run = self._runs.get(uid)
         if run:
             self._stop_run(run)
 
     def cancel(self, uid: str) -> None:
-        """Cancel a job that has not ended: CANCELLING, and CANCELLED once its processes are gone."""
+        """Cancel a job that has not ended: it is CANCELLING, and CANCELLED once its processes are gone."""
         with self._lock:
             self._pinned.discard(uid)
             run = self._runs.get(uid)
@@ -153,7 +153,7 @@ class Engine:
             threading.Thread(target=self._finish_cancel, args=(uid,), daemon=True).start()
 
     def pin(self, uid: str, state: JobState) -> None:
-        """Have a job report a state whatever its run does; a terminal one stops the run."""
+        """Set the state of a job, which its run can no longer change; a terminal state stops the run."""
         with self._lock:
             self._pinned.add(uid)
         if state.is_terminal:
@@ -162,7 +162,7 @@ class Engine:
         self._store.update(uid, lambda job: set_state(job, state))
 
     def end(self, uid: str, state: JobState, code: int = 0, message: str = "") -> bool:
-        """End a job; return whether it had not ended before, so that this is what it ended as."""
+        """End a job in a state; return False if it had ended before, and so keeps its state."""
         if not self._advance(uid, state, code, message):
             return False
         self._store.finish_operations(uid, time.time() + self.cleanup_delay)
@@ -206,7 +206,7 @@ class Engine:
                 if run.is_started:
                     self._run(run)
             except Exception as error:
-                # Nothing that happens to one job ends the thread, which others wait for.
+                # An error of one job must not end the thread, which other jobs wait for.
                 log.exception("The job of operation %s could not be run", run.uid)
                 message = f"The emulator failed: {type(error).__name__}; see its log."
                 with suppress(Exception):
@@ -245,11 +245,11 @@ class Engine:
             runner.end()
 
     def _execute(self, run: _Run, job: Any, notebook: bytes, runner: Runner) -> None:
-        """Run the notebook, write what came of it, and end the job."""
+        """Run the notebook, write the executed notebook, and end the job."""
         self._advance(run.uid, JobState.RUNNING)
         run.runner = runner
         runner.begin(notebook, job.kernel_name)
-        if run.stopped.is_set():  # between the look at the queue and the start of the process
+        if run.stopped.is_set():  # after the run left the queue, before its process began
             runner.kill()
         timeout = job.execution_timeout.ToNanoseconds() / 1e9 if job.HasField("execution_timeout") else DEFAULT_TIMEOUT
         try:
@@ -261,9 +261,9 @@ class Engine:
             has_expired = True
         self._write_output(run.uid, job, runner.folder)
         if run.stopped.is_set():
-            return  # whoever stopped it says what it ended as
+            return  # the method that stopped it sets the state
         if has_expired:
-            # Which state the real service gives such a job is not documented.
+            # The API does not document the state of such a job.
             message = f"The execution timeout of {timeout:g} s was exceeded."
             self.end(run.uid, JobState.EXPIRED, code_pb2.DEADLINE_EXCEEDED, message)
             return
@@ -276,7 +276,7 @@ class Engine:
         if succeeded:
             self.end(run.uid, JobState.SUCCEEDED)
         else:
-            # Which code the real service gives a cell that raised is not documented.
+            # The API does not document the code of a job whose cell raised.
             self.end(run.uid, JobState.FAILED, code_pb2.UNKNOWN, message)
 
     def _write_output(self, uid: str, job: Any, folder: Path) -> None:

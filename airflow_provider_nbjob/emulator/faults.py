@@ -1,4 +1,4 @@
-"""Faults that tests ask for, and a count of the calls."""
+"""Inject the faults that tests ask for, and count the calls."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ RPCS = (
 STANDING_MAX = 1_000  # faults
 
 
-def _is_number(value: Any, least: float, most: float) -> bool:
+def _is_number(value: object, least: float, most: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 @dataclass
 class Fault:
-    """What is to happen to calls.
+    """A fault that calls meet.
 
     :param rpc: one of `RPCS`, or ``"*"`` for all
-    :param code: name of the google.rpc.Code to fail with; `None`: the call is only delayed
-    :param times: so many calls; `None`: until removed
-    :param probability: of each call, 0 to 1
+    :param code: name of the google.rpc.Code that calls fail with; None: calls are only delayed
+    :param times: number of calls that meet it; None: all calls until it is removed
+    :param probability: that a call meets it, 0 to 1
     :param drop_response: perform the call, then fail it: the answer is lost
     :param delay: seconds before the call
     """
@@ -48,10 +48,10 @@ class Fault:
     delay: float = 0.0
 
     @classmethod
-    def from_json(cls, body: Any) -> Fault:
-        """Read a request's body.
+    def from_json(cls, body: object) -> Fault:
+        """Read a fault from a request's body.
 
-        :raises InvalidArgument: naming the field that is wrong
+        :raises InvalidArgument: with the name of the field that is wrong
         """
         known = [f.name for f in fields(cls)]
         if not isinstance(body, Mapping) or set(body) - set(known):
@@ -73,7 +73,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that stand, and the calls so far."""
+    """The faults in effect, and the number of calls so far."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -81,9 +81,9 @@ class Faults:
         self._calls: Counter[str] = Counter()
 
     def add(self, fault: Fault) -> None:
-        """Have a fault stand.
+        """Put a fault into effect.
 
-        :raises InvalidArgument: if `STANDING_MAX` of them do
+        :raises InvalidArgument: if `STANDING_MAX` faults are in effect
         """
         with self._lock:
             if len(self._standing) >= STANDING_MAX:
@@ -96,31 +96,31 @@ class Faults:
             self._standing.clear()
 
     def standing(self) -> list[dict[str, Any]]:
-        """Return the faults that stand, with the `times` that are left."""
+        """Return the faults in effect, with the `times` that are left."""
         with self._lock:
             return [asdict(fault) for fault in self._standing]
 
     def calls(self) -> dict[str, int]:
-        """How often each rpc was called, failed calls included."""
+        """Return how often each rpc was called, failed calls included."""
         with self._lock:
             return dict(self._calls)
 
     def reset_calls(self) -> None:
-        """Count from zero."""
+        """Set all counts of calls to zero."""
         with self._lock:
             self._calls.clear()
 
     async def perform(self, rpc: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Perform a call, unless a fault has it fail. A delay occupies no thread.
+        """Perform a call, unless it meets a fault. A delay occupies no thread.
 
-        :raises GoogleAPICallError: of the fault's code
+        :raises GoogleAPICallError: with the fault's code
         """
         for fault in self._meeting(rpc):
             await asyncio.sleep(fault.delay)
             if fault.code is None:
                 continue
             if fault.drop_response:
-                with suppress(GoogleAPICallError):  # an error is an answer too, and lost
+                with suppress(GoogleAPICallError):  # an error is an answer too, and is lost
                     await call()
             raise from_grpc_status(StatusCode[fault.code], f"Fault injected into {rpc}: {fault.code}.")
         return await call()
@@ -136,6 +136,6 @@ class Faults:
                 if fault.times is not None:
                     fault.times -= 1
                 if fault.code is not None:
-                    break  # the call fails with this one: those behind it are not used up
+                    break  # the call fails with this fault, and uses up none of the later ones
             self._standing = [fault for fault in self._standing if fault.times != 0]
         return met

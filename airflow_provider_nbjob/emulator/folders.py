@@ -1,4 +1,4 @@
-"""Files below a folder, reached without following a symbolic link.
+"""Open files below a folder without following a symbolic link.
 
 A notebook on the emulator can put a link where the emulator reads and writes. Each part of a path is therefore opened
 relative to the folder before it, with `O_NOFOLLOW`: between a check and its use nothing can be exchanged.
@@ -24,7 +24,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # without O_NONBLOCK, openi
 def opened(top: Path, parts: Sequence[str] = (), *, create: bool = False) -> Iterator[int]:
     """Open a folder, as a file descriptor that `dir_fd` takes.
 
-    :param top: may itself lie behind links, but is none
+    :param top: is no link; the folders above it may be
     :param parts: names of the folders that lead from `top` to it
     :param create: make those of `parts` that are missing
     :raises OSError: if one of them is missing, is a link, or is no folder
@@ -44,7 +44,7 @@ def opened(top: Path, parts: Sequence[str] = (), *, create: bool = False) -> Ite
 
 
 def stat_file(top: Path, parts: Sequence[str]) -> os.stat_result | None:
-    """Return what the file system knows of a regular file, or None if there is none."""
+    """Return the file system's data on a regular file, or None if there is none."""
     try:
         with opened(top, parts[:-1]) as folder:
             found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
@@ -69,10 +69,10 @@ def open_file(top: Path, parts: Sequence[str]) -> BinaryIO:
 def walk(
     folder: int, skipped: Callable[[str, str], None] = lambda path, reason: None, parts: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], os.stat_result]]:
-    """Yield the regular files below an open folder: the parts of each path, and what the file system knows of it.
+    """Yield the regular files below an open folder: the parts of each path, and the file system's data on it.
 
-    :param skipped: is called with the path and the reason of each hidden name, link and special file
-    :param parts: lead to `folder` from where paths begin
+    :param skipped: is called with the path of each hidden name, link and special file, and with the reason
+    :param parts: of the path of `folder`, which each yielded path begins with
     """
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
@@ -97,7 +97,7 @@ def walk(
 
 
 def make_private(top: Path) -> None:
-    """Make a folder and all that is in it readable by its owner only."""
+    """Restrict a folder and all that is in it to its owner."""
     with opened(top) as folder:
         _make_private(folder, depth=0)
 
@@ -121,7 +121,7 @@ def _make_private(folder: int, depth: int) -> None:
 
 
 def remove_empty(folder: int, parts: Sequence[str]) -> None:
-    """Remove a folder below an open one, and the folders that lead to it, as far as nothing is left in them."""
+    """Remove a folder below an open one, and then the folders that lead to it, as far as they are empty."""
     if not parts:
         return
     with suppress(OSError):

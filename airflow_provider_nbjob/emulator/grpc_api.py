@@ -1,4 +1,4 @@
-"""The API over gRPC, for the Python client."""
+"""Serve the API over gRPC, for the Python client."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GrpcServer:
     It runs on an event loop: a client that sends half a request, or waits, occupies no thread.
 
     :param port: 0 for a free one
-    :param token: what each call must carry as metadata, ``authorization: Bearer TOKEN``
+    :param token: each call must carry it as metadata, ``authorization: Bearer TOKEN``
     :raises OSError: if the port is taken
     """
 
@@ -65,7 +65,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second server on it
                 ("grpc.max_receive_message_length", MESSAGE_MAX),
                 ("grpc.max_send_message_length", 4 * MESSAGE_MAX),  # a page has several jobs
-                ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small message is no large one
+                ("grpc.compression_enabled_algorithms_bitset", 1),  # none: no small message unpacks to a large one
             ],
         )
         server.add_generic_rpc_handlers(handlers(methods))
@@ -98,7 +98,7 @@ def handlers(methods: Mapping[str, Method]) -> list[grpc.GenericRpcHandler]:
 
 
 class _RequireToken(grpc.aio.ServerInterceptor):
-    """Refuse a call without the token, whatever method it names, before its message is read."""
+    """Refuse a call without the token, of any method, before its message is read."""
 
     def __init__(self, token: str) -> None:
         self._expected = f"Bearer {token}".encode()
@@ -132,5 +132,6 @@ def _handler(method: Method, version: str) -> grpc.RpcMethodHandler:
             code, message = grpc.StatusCode.INTERNAL, "The emulator failed; see its log."
         return await context.abort(code, message[:TEXT_MAX])
 
-    # Without a deserializer: gRPC would log a traceback of what is no message, and answer INTERNAL.
+    # `answer` parses the message: with a deserializer, gRPC would log a traceback of an invalid one, and answer
+    # INTERNAL.
     return grpc.unary_unary_rpc_method_handler(answer, response_serializer=lambda message: message.SerializeToString())

@@ -1,7 +1,8 @@
-"""Who may speak to the emulator over HTTP: clients on this machine that hold its token, and no web page.
+"""Let clients on this machine that hold the emulator's token speak to it over HTTP, and no web page.
 
-A page in a browser can send requests to this machine, and by DNS rebinding read their answers. It can neither leave
-out the `Host` header of its own name, nor the `Origin` and `Sec-Fetch-Site` that the browser adds, nor know the token.
+A page in a browser can send requests to this machine, and by DNS rebinding read their answers. The page cannot leave
+out the `Host` header of its own name, or the `Origin` and `Sec-Fetch-Site` that the browser adds, and it does not know
+the token.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _HEADERS = [
 
 
 class Refused(Exception):
-    """A request that goes no further."""
+    """The answer to a request that is refused."""
 
     def __init__(self, code: int, status: str, message: str) -> None:
         super().__init__(message)
@@ -38,11 +39,11 @@ class Refused(Exception):
 
 
 class Guard:
-    """ASGI middleware that passes on the requests of local clients that hold the token, and refuses all others.
+    """Pass on the requests of local clients that hold the token, and refuse all others; ASGI middleware.
 
-    A client sends the token as ``Authorization: Bearer TOKEN``, or as the first segment of the path. The application
-    finds that segment in the scope's `root_path`, as ASGI has it: `path` and `raw_path` still begin with it, and the
-    URLs that Starlette makes carry it.
+    A client sends the token as ``Authorization: Bearer TOKEN``, or as the first segment of the path. That segment
+    becomes the scope's `root_path`, as ASGI defines it: `path` and `raw_path` still begin with it, and the URLs that
+    Starlette makes carry it.
 
     :param token: matches `TOKEN`
     :param host: the address that the server listens on; a `Host` header may name it. The wildcard address allows any IP

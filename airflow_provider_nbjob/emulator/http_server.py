@@ -1,4 +1,4 @@
-"""An ASGI application behind the guard, served by a thread of its own; REST API and Cloud Storage are one each."""
+"""Serve an ASGI application behind the guard, in a thread of its own: the REST API, or Cloud Storage."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ STOP_SECONDS = 1  # for the requests that are under way when the server stops
 
 
 class HttpServer:
-    """A server that is serving once it is constructed.
+    """An HTTP server, serving once it is constructed.
 
     :param port: 0 for a free one
-    :param token: what each request must carry
+    :param token: each request must carry it, see `Guard`
     :param option: of the command line, see `listen`
     :raises OSError: if it cannot listen
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int, token: str, option: str = "") -> None:
         self._socket = listen(host, port, option)
-        # asyncio sets it only on sockets that name their protocol, which `create_server` does not do, and accepted ones
-        # inherit it. Without it each answer waits 40 ms for the client's delayed acknowledgement of its headers.
+        # Accepted sockets inherit it. asyncio sets it only on sockets that name their protocol, and those of
+        # `create_server` do not. Without it each answer waits 40 ms for the client's delayed acknowledgement of its
+        # headers.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
@@ -62,16 +63,16 @@ class HttpServer:
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 that closes a connection whose next request does not come.
+    """HTTP/1.1 that closes a connection if the next request does not come in time.
 
-    uvicorn 0.54 bounds the time between two requests only: not the time to the first one, nor that of a request whose
-    header comes a byte at a time. Both would hold a file descriptor for ever.
+    uvicorn 0.54 limits the time between two requests only. It limits neither the time to the first request, nor that
+    of a request whose header comes a byte at a time. Both would hold a file descriptor for ever.
     """
 
     _awaited_since: float | None = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, such as one whose line is too long, as the API does: in JSON."""
+        """Answer an invalid request, such as one whose line is too long, in JSON as the API does."""
         error = {"code": 400, "message": f"The request cannot be read: {msg}", "status": "INVALID_ARGUMENT"}
         body = json.dumps({"error": error}).encode()
         head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -80,7 +81,7 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.access_log = False  # the token stands in the paths; Config.access_log takes handlers away, not this
+        self.access_log = False  # paths contain the token; Config.access_log only removes handlers
         self._close_in_time()
 
     def data_received(self, data: bytes) -> None:

@@ -1,9 +1,9 @@
-"""A request in JSON as its protobuf message, as strict as Google's services are, and in their words.
+"""Convert a request in JSON to its protobuf message, as strictly as Google's services do, and in their words.
 
-They refuse names that are no field and values that are not of a field's type, and tell all of them at once. Texts are
-those of what converts JSON for all of Google's APIs, as far as they are publicly known. `json_format`, which does the
-conversion here, names one fault at most, drops unknown enum names if it is to drop unknown fields, and takes anything
-for base64.
+They refuse names that are no field and values that are not of a field's type, and name all of them in one answer. The
+texts are those of the converter that all of Google's APIs share, as far as they are publicly known. `json_format`
+converts here. It names one fault at most, drops unknown enum names if it drops unknown fields, and accepts any text as
+base64. So this module finds the faults before.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 from google.api_core.exceptions import InvalidArgument
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-# Of brackets, braces and commas in a body. A job has some dozens, and a notebook in it is base64: without this bound
-# a body could become a hundred times its size, and keep the interpreter busy for seconds.
+# Brackets, braces and commas in a body. A job has some dozens, and a notebook in it is base64. Without this limit a
+# body could become a hundred times its size, and keep the interpreter busy for seconds.
 PARTS_MAX = 100_000
-DEPTH_MAX = 100  # objects and lists in each other, as in the service
-FAULTS_MAX = 50  # that one answer tells
+DEPTH_MAX = 100  # nested objects and lists, as in the service
+FAULTS_MAX = 50  # in one answer
 SHOWN_MAX = 200  # characters of a value in a message
 
 # Query parameters of all methods of all of Google's APIs, with or without a dollar sign.
@@ -56,11 +56,11 @@ _INTEGERS = {
     FieldDescriptor.CPPTYPE_UINT64: range(2**64),
 }
 _TYPES = {getattr(FieldDescriptor, name): name for name in dir(FieldDescriptor) if re.fullmatch("TYPE_[A-Z0-9]+", name)}
-# What `json_format` may raise. It documents ParseError only.
+# The errors that `json_format` may raise. It documents ParseError only.
 _REFUSALS = (json_format.ParseError, ValueError, TypeError, AttributeError, ArithmeticError, LookupError)
 
 
-def load_json(body: bytes | bytearray) -> Any:
+def load_json(body: bytes | bytearray) -> object:
     """Read a body as JSON; an empty one is an empty object.
 
     :raises InvalidArgument: if it is not JSON as RFC 8259 has it, has a key twice, has more than `PARTS_MAX` parts, or
@@ -78,7 +78,7 @@ def load_json(body: bytes | bytearray) -> Any:
         raise _refusal("It is not UTF-8.") from None
     except json.JSONDecodeError as error:
         raise _refusal(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
-    except ValueError as error:  # of this module, or a number of more digits than Python takes
+    except ValueError as error:  # from this module, or a number with more digits than Python takes
         raise _refusal(str(error)) from None
     _refuse_depth(value)
     return value
@@ -92,7 +92,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"Unexpected token: {name}.")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -101,7 +101,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _refuse_depth(value: Any) -> None:
+def _refuse_depth(value: object) -> None:
     level = [value]
     for _ in range(DEPTH_MAX):
         level = [
@@ -116,23 +116,23 @@ def _refuse_depth(value: Any) -> None:
 
 
 def parse_request(
-    request_type: Any,
+    request_type: Callable[[], Message],
     body_field: str | None,
     in_path: Mapping[str, str],
     query: Sequence[tuple[str, str]],
-    body: Any,
+    body: object,
 ) -> Message:
     """Return a request's protobuf message.
 
-    :param body_field: of the request, which the body is the value of; ``"*"``: the body has the request's fields; None:
-        there is no body
-    :param in_path: fields that stand in the path
+    :param body_field: the field of the request whose value is the body; ``"*"``: the body has the request's fields;
+        None: there is no body
+    :param in_path: the fields that are in the path
     :param query: names and values
     :param body: from `load_json`
-    :raises InvalidArgument: telling all that is wrong
+    :raises InvalidArgument: with all faults
     """
-    request: Message = request_type()
-    descriptor: Any = request.DESCRIPTOR
+    request = request_type()
+    descriptor: Any = request.DESCRIPTOR  # types-protobuf names a class of the C extension too
     fields = _fields_of(descriptor)
     values = {fields[name].name: _converted(fields[name], text) for name, text in query if name in fields}
     faults = list(_query_faults(fields, {*in_path, body_field}, query))
@@ -147,7 +147,7 @@ def parse_request(
     if faults:
         raise InvalidArgument("\n".join(faults[:FAULTS_MAX]))
     try:
-        # Unknown are those of `_ALSO_TAKEN` only.
+        # The unknown fields are those of `_ALSO_TAKEN`.
         return json_format.ParseDict({**values, **in_path}, request, ignore_unknown_fields=True)
     except (*_REFUSALS, RecursionError) as error:
         raise _refusal(_cut(str(error))) from None
@@ -157,8 +157,8 @@ def _fields_of(message: Descriptor) -> dict[str, FieldDescriptor]:
     return {name: field for field in message.fields for name in (field.json_name, field.name)}
 
 
-def _converted(field: FieldDescriptor, text: str) -> Any:
-    """Return a value of the query as it would be in JSON, if that is not a text."""
+def _converted(field: FieldDescriptor, text: str) -> object:
+    """Return a value of the query as JSON has it: a boolean, or else the text."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return {"true": True, "false": False}.get(text, text)
     return text
@@ -185,11 +185,11 @@ def _query_faults(
             yield from _value_faults(_converted(field, text), field, field.name)
 
 
-def _message_faults(value: dict[str, Any], message: Descriptor | None, path: str) -> Iterator[str]:
-    """Yield what is wrong with an object.
+def _message_faults(value: dict[str, object], message: Descriptor | None, path: str) -> Iterator[str]:
+    """Yield the faults of an object.
 
-    :param message: what it is to be; None: an object without fields
-    :param path: of fields that lead to it
+    :param message: the type of the object; None: an object without fields
+    :param path: the fields that lead to it
     """
     fields = _fields_of(message) if message else {}
     also = _ALSO_TAKEN.get(message.name, set()) if message else set()
@@ -216,8 +216,8 @@ def _message_faults(value: dict[str, Any], message: Descriptor | None, path: str
         yield from _field_faults(inner, field, f"{path}.{field.name}" if path else field.name, what)
 
 
-def _field_faults(value: Any, field: FieldDescriptor, path: str, what: str) -> Iterator[str]:
-    """Yield what is wrong with the value of a field, which may be repeated or a map.
+def _field_faults(value: object, field: FieldDescriptor, path: str, what: str) -> Iterator[str]:
+    """Yield the faults of the value of a field, which may be repeated or a map.
 
     :param what: names the field in a fault
     """
@@ -241,17 +241,17 @@ def _field_faults(value: Any, field: FieldDescriptor, path: str, what: str) -> I
         yield from _value_faults(value, field, path)
 
 
-def _value_faults(value: Any, field: FieldDescriptor, path: str) -> Iterator[str]:
-    """Yield what is wrong with one value."""
+def _value_faults(value: object, field: FieldDescriptor, path: str) -> Iterator[str]:
+    """Yield the faults of one value."""
     message = field.message_type
     if message and not message.full_name.startswith("google.protobuf."):
         if isinstance(value, dict):
             yield from _message_faults(value, message, path)
         else:
             yield _value_fault(path, f"type.googleapis.com/{message.full_name}", value)
-    elif message:  # it has a form of its own in JSON, such as a duration
+    elif message:  # a type with a form of its own in JSON, such as a duration
         try:
-            json_format.ParseDict(value, message_factory.GetMessageClass(message)())
+            json_format.ParseDict(value, message_factory.GetMessageClass(message)())  # type: ignore[arg-type]
         except _REFUSALS:
             yield _value_fault(path, f"type.googleapis.com/{message.full_name}", value)
     elif field.enum_type:
@@ -266,15 +266,15 @@ def _is_repeated(field: Any) -> bool:
     return bool(field.is_repeated if hasattr(field, "is_repeated") else field.label == FieldDescriptor.LABEL_REPEATED)
 
 
-def _is_enum(value: Any, enum: EnumDescriptor) -> bool:
-    """Return whether a value is a name or a number; numbers without a name are kept, as in proto3."""
+def _is_enum(value: object, enum: EnumDescriptor) -> bool:
+    """Return whether a value is a name or a number of an enum; proto3 keeps numbers without a name."""
     if isinstance(value, str):
         names, numbers = enum.values_by_name, enum.values_by_number
         return value in names or (bool(_INTEGER.fullmatch(value)) and int(value) in numbers)
     return _is_integer(value) and int(value) in _INTEGERS[FieldDescriptor.CPPTYPE_INT32]
 
 
-def _is_scalar(value: Any, field: FieldDescriptor) -> bool:
+def _is_scalar(value: object, field: FieldDescriptor) -> bool:
     if field.type == FieldDescriptor.TYPE_STRING:
         return isinstance(value, str) and _is_unicode(value)
     if field.type == FieldDescriptor.TYPE_BYTES:
@@ -289,7 +289,7 @@ def _is_scalar(value: Any, field: FieldDescriptor) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> TypeGuard[float]:
     if isinstance(value, float):
         return math.isfinite(value) and value.is_integer()
     return isinstance(value, int) and not isinstance(value, bool)
@@ -307,7 +307,7 @@ def _payload_fault(what: str, reason: str) -> str:
     return f"Invalid JSON payload received. {what}: {reason}"
 
 
-def _value_fault(path: str, kind: str, value: Any) -> str:
+def _value_fault(path: str, kind: str, value: object) -> str:
     return f"Invalid value at '{path}' ({kind}), {_cut(json.dumps(value))}"
 
 

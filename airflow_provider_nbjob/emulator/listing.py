@@ -1,9 +1,9 @@
-"""The `filter`, `order_by`, `page_size` and `page_token` of a list request.
+"""Read the `filter`, `order_by`, `page_size` and `page_token` of a list request.
 
-The proto documents filters on `notebookExecutionJob`, `displayName` and `schedule`; that others (`jobState`,
-`createTime`) are refused was reported by a third party, as were the page size limit of 100 and camelCase in
-`order_by`. The default order is not documented: the newest come first here. Nothing is documented of the filter of
-operations: here they are told by `done` and `name`.
+The proto documents filters on `notebookExecutionJob`, `displayName` and `schedule`. A third party reported that other
+fields (`jobState`, `createTime`) are refused, that a page has at most 100 jobs, and that `order_by` takes camelCase.
+The default order is not documented: here the newest come first. The filter of operations is not documented: here it
+takes `done` and `name`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Any
+from collections.abc import Sequence
 
 from google.api_core.exceptions import InvalidArgument
 
+from airflow_provider_nbjob.emulator.database import SqlValue
 from airflow_provider_nbjob.emulator.patterns import compile_pattern
 
 PAGE_SIZE_MAX = 100
@@ -42,7 +43,7 @@ def parse_filter(text: str) -> list[tuple[str, str, str]]:
     """Read a filter of jobs: conditions joined by AND.
 
     :return: (column, operator, value) for each
-    :raises InvalidArgument: for any field, operator or form that the API does not take
+    :raises InvalidArgument: if the API does not take a field, an operator or the form
     """
     return _parse_filter(text, _FILTERS)
 
@@ -96,7 +97,7 @@ def parse_order(text: str) -> list[tuple[str, bool]]:
     """Read an order: comma-separated fields, each with `` desc`` or without.
 
     :return: (column, descending) for each
-    :raises InvalidArgument: for a field that the API does not order by
+    :raises InvalidArgument: if the API does not order by a field
     """
     if len(text) > TEXT_MAX:
         raise InvalidArgument(f"Invalid order_by: it has {len(text)} characters; at most {TEXT_MAX} are allowed.")
@@ -113,7 +114,7 @@ def parse_order(text: str) -> list[tuple[str, bool]]:
 def parse_page_size(size: int) -> int:
     """Return the number of jobs on a page; 0 means the default.
 
-    :raises InvalidArgument: for a negative one, or one over 100
+    :raises InvalidArgument: if the number is negative or over 100
     """
     if size < 0 or size > PAGE_SIZE_MAX:
         raise InvalidArgument(f"Invalid page_size: {size} is not between 0 and {PAGE_SIZE_MAX}.")
@@ -121,28 +122,28 @@ def parse_page_size(size: int) -> int:
 
 
 def parse_operation_page_size(size: int) -> int:
-    """Return the number of operations on a page; 0 means the default, and a large one the most (AIP-158).
+    """Return the number of operations on a page; 0 means the default, and a large number the maximum (AIP-158).
 
-    :raises InvalidArgument: for a negative one
+    :raises InvalidArgument: if the number is negative
     """
     if size < 0:
         raise InvalidArgument(f"Invalid page_size: {size} is negative.")
     return min(size or PAGE_SIZE_MAX, PAGE_SIZE_MAX)
 
 
-def page_token(last: list[Any], request: list[str]) -> str:
+def page_token(last: Sequence[SqlValue], request: list[str]) -> str:
     """Return an opaque token for the page after a row.
 
     :param last: the sort key of the last row of the page before
-    :param request: what the next request must have in common with this one
+    :param request: the values that the next request must have in common with this one
     """
     return base64.urlsafe_b64encode(json.dumps([last, request]).encode()).decode()
 
 
-def parse_page_token(token: str, request: list[str], keys: int) -> list[Any] | None:
-    """Return the sort key that a token continues after, `None` for the first page.
+def parse_page_token(token: str, request: list[str], keys: int) -> list[SqlValue] | None:
+    """Return the sort key that a token continues after, None for the first page.
 
-    :raises InvalidArgument: for a token that is none of ours, or belongs to another request
+    :raises InvalidArgument: if the token is not from `page_token`, or belongs to another request
     """
     if not token:
         return None
@@ -159,7 +160,7 @@ def parse_page_token(token: str, request: list[str], keys: int) -> list[Any] | N
     return last
 
 
-def _is_key(key: Any) -> bool:
+def _is_key(key: object) -> bool:
     """Return whether a value of a token can be compared with a column of the store."""
     if isinstance(key, str):
         return len(key) <= TEXT_MAX and not _SURROGATE.search(key)

@@ -1,7 +1,7 @@
-"""The API's methods by name: request and answer types, and what serves them.
+"""List the API's methods by name, with the type of the request and the function that serves it.
 
-Whatever takes time occupies a thread of its own method only, so that no method is delayed by calls of another; what
-merely waits (`WaitOperation`, the delay of a fault) occupies none.
+A call that takes time occupies a thread of its own method, so that calls of one method do not delay another method. A
+call that only waits (`WaitOperation`, the delay of a fault) occupies none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from google.api_core.exceptions import DataLoss
 from google.cloud.aiplatform_v1.types import (
@@ -33,18 +33,20 @@ from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 THREADS = 4  # of each method
 WAIT_MAX = 60.0  # seconds
 WAITERS_MAX = 100  # calls of WaitOperation that wait at once; further ones are answered at once, as the API allows
-POLL_FIRST, POLL_LAST = 0.05, 0.5  # seconds between two looks of a waiter, growing
+POLL_FIRST, POLL_LAST = 0.05, 0.5  # seconds between two polls of a waiting call, growing
 
 
 class Method(NamedTuple):
-    """A method.
+    """A method of the API.
 
     :param serve: takes a request, and the version of the API that it was sent to, and returns the answer. The version
-        is empty if the client did not tell one, as in `google.longrunning.Operations` over gRPC.
+        is empty if the request does not name one, as in `google.longrunning.Operations` over gRPC.
     """
 
     request_type: Any
@@ -52,7 +54,7 @@ class Method(NamedTuple):
 
 
 class Methods(dict[str, Method]):
-    """All methods by their rpc names; each call is counted, and meets the faults that stand."""
+    """All methods by their rpc names; each call is counted, and meets the faults in effect."""
 
     def __init__(self, service: NotebookService, dataform: Dataform, secrets: Secrets, faults: Faults) -> None:
         super().__init__()
@@ -84,14 +86,14 @@ class Methods(dict[str, Method]):
         look = self.in_threads("WaitOperation", service.get_operation)
         self._add("WaitOperation", operations_pb2.WaitOperationRequest, partial(self._wait, look))
 
-    def in_threads(self, name: str, call: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    def in_threads(self, name: str, call: Callable[P, T]) -> Callable[P, Awaitable[T]]:
         """Return a coroutine function that performs a call in one of `THREADS` threads of its own."""
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
         self._pools.append(pool)
 
-        async def performed(*arguments: Any) -> Any:
+        async def performed(*arguments: P.args, **options: P.kwargs) -> T:
             try:
-                return await asyncio.get_running_loop().run_in_executor(pool, call, *arguments)
+                return await asyncio.get_running_loop().run_in_executor(pool, partial(call, *arguments, **options))
             except (sqlite3.DatabaseError, DecodeError) as error:
                 log.error("%s failed, for what the data directory holds cannot be read or written: %s", name, error)
                 raise DataLoss(f"The emulator's data directory cannot be read or written: {error}") from None
@@ -99,7 +101,7 @@ class Methods(dict[str, Method]):
         return performed
 
     def stop(self) -> None:
-        """Start no further call."""
+        """Drop the calls that have not begun."""
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -109,7 +111,7 @@ class Methods(dict[str, Method]):
         )
 
     async def _wait(self, look: Callable[[Any, str], Awaitable[Any]], request: Any, version: str) -> Any:
-        """WaitOperation: answers when it is done, or after the request's timeout, at most `WAIT_MAX`."""
+        """Serve WaitOperation: answer when the operation is done, or after the request's timeout or `WAIT_MAX`."""
         loop = asyncio.get_running_loop()
         timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else WAIT_MAX
         end_time = loop.time() + min(timeout, WAIT_MAX)

@@ -1,8 +1,8 @@
-"""Long-running operations as messages, in the version of the API that was asked.
+"""Convert long-running operations to messages, in the version of the API that the request was sent to.
 
 The messages of v1beta1 are those of v1 with two more fields in `MachineSpec` (google-cloud-aiplatform 2.7): only the
-type that is packed into an operation's `metadata` and `response` differs. This process knows the types of v1 alone.
-Importing those of v1beta1 as well would double the time that the emulator takes to start.
+type that is packed into an operation's `metadata` and `response` differs. This process imports the types of v1 alone,
+because those of v1beta1 would double the time that the emulator takes to start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def operation_message(operation: Operation, job: Any, version: str) -> operation
     """Return an operation as a version of the API shows it.
 
     :param job: `NotebookExecutionJob` message of v1, as its basic view shows it; None if the job is gone
-    :param version: one of `VERSIONS`; empty if the request does not tell one: that which made the operation
+    :param version: one of `VERSIONS`; empty if the request names none: the version that made the operation
     """
     version = version or operation.version
     shown = operations_pb2.Operation(name=operation.name, done=operation.is_done)
@@ -56,7 +56,7 @@ def _pack(into: any_pb2.Any, message: Any, version: str) -> None:
 def to_json(answer: Any, *, as_numbers: bool) -> dict[str, Any]:
     """Return a method's answer as JSON.
 
-    :param as_numbers: of enums, which have their names otherwise
+    :param as_numbers: enums as numbers, not as names
     """
     if isinstance(answer, operations_pb2.ListOperationsResponse):
         listed = [to_json(operation, as_numbers=as_numbers) for operation in answer.operations]

@@ -1,4 +1,4 @@
-"""Regular expressions of strangers, matched in linear time."""
+"""Compile regular expressions that clients send, so that they match in linear time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import re2
 
 PATTERN_MAX = 1_000  # characters
-# Bytes of a compiled expression: bounds what a row costs to 0.3 ms, where RE2's default of 8 MiB allows 100 times that.
+# Bytes of a compiled expression. They limit the time for a row to 0.3 ms; RE2's default of 8 MiB allows 100 times that.
 PROGRAM_MAX = 2**16
 
 

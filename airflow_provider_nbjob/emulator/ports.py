@@ -1,4 +1,4 @@
-"""Listening on a port, and what is said if that fails."""
+"""Listen on a port, with an error that names the option that helps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def listen(host: str, port: int, option: str) -> socket.socket:
 
     :param port: 0 for a free one
     :param option: of the command line, which chooses another port
-    :raises OSError: naming what is in the way, and the option that helps
+    :raises OSError: with the reason, and the option that helps
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -1,13 +1,14 @@
-"""Ending a process with all that it started.
+"""End a process with all that it started.
 
-A kernel runs in a session of its own, and what a notebook starts may leave its parents: signalling a process group
-is not enough. Descendants are found in two ways, so that one finds what the other does not:
+A kernel runs in a session of its own, and processes that a notebook starts may outlive their parents: signalling a
+process group is not enough. Descendants are found in two ways, so that one finds those that the other does not:
 
-- In the process table. On Linux a subreaper keeps those whose parent has ended below it; `supervised` has two of them,
-  so that either may be killed. Elsewhere, those whose parent has ended are not found in this way.
-- By a variable of their environment, `MARK`. It is read of processes of this user only, on macOS too, where it does not
-  show for programs that System Integrity Protection protects. It is not there if a notebook removed it; such a process
-  is found if one that has it is above it.
+- In the process table. On Linux a subreaper adopts descendants whose parent has ended; `supervised` has two
+  subreapers, so that either may be killed. On other systems, descendants whose parent has ended are not found in this
+  way.
+- By a variable of their environment, `MARK`. It is read of processes of this user only. On macOS it does not show for
+  programs that System Integrity Protection protects. A notebook may have removed it from a process; such a process is
+  found if an ancestor of it has the variable.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from contextlib import suppress
 import psutil
 
 MARK = "NBJOB_EMULATOR_RUN"  # the folder of the run that a process belongs to
-KILL_SECONDS = 10.0  # after which to give up on what does not die
+KILL_SECONDS = 10.0  # after which processes that do not die are given up
 POLL_SECONDS = 0.02
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of descendants whose own parent ends. Linux only; elsewhere nothing."""
+    """Make this process the parent of descendants whose own parent ends. Do nothing on systems other than Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -37,7 +38,7 @@ def adopt_orphans() -> None:
 def kill_tree(root: psutil.Process) -> None:
     """Kill a process and all that it started. It is stopped first, so that it starts nothing more.
 
-    :param root: made when the process was started, so that another one that has its id by now is not meant
+    :param root: made when the process was started, so that it does not mean a later process with the same id
     """
     with suppress(psutil.NoSuchProcess):
         root.suspend()
@@ -46,11 +47,12 @@ def kill_tree(root: psutil.Process) -> None:
 
 
 def kill_descendants(root: psutil.Process) -> None:
-    """Kill all that a process started; those that they start meanwhile too."""
+    """Kill all descendants of a process, also those that start in the meantime."""
 
     def descendants() -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
-            return root.children(recursive=True)
+            children: list[psutil.Process] = root.children(recursive=True)
+            return children
         return []
 
     _kill_all(descendants)
@@ -66,7 +68,7 @@ def kill_marked(folder: str) -> None:
 
 def _marked(folder: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
-        # The process has ended, belongs to another user, or does not show its environment.
+        # Errors: the process has ended, belongs to another user, or does not show its environment.
         with suppress(psutil.Error, OSError):
             is_ours = process.uids().real == os.getuid()
             if is_ours and process.environ().get(MARK, "").startswith(folder):
@@ -94,9 +96,9 @@ def _is_living(process: psutil.Process) -> bool:
 
 
 def supervised(call: Callable[[], None]) -> None:
-    """Call a function in a child process, and return when that and all that it started has ended.
+    """Call a function in a child process, and return when that and all that it started have ended.
 
-    It returns in both processes. If one of them is killed, the other one ends what was started.
+    It returns in both processes. If one of them is killed, the other one ends all that was started.
     """
     grandparent, parent = os.getppid(), os.getpid()
     child = os.fork()  # before there are threads
@@ -116,7 +118,7 @@ def end_with_parent(parent: int, interval: float = 1.0) -> None:
     """Wait until the parent of this process has ended, then kill all that this one started, and itself.
 
     :param parent: process id
-    :param interval: seconds between two looks
+    :param interval: seconds between two polls
     """
     while os.getppid() == parent:
         time.sleep(interval)

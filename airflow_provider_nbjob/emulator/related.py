@@ -1,7 +1,7 @@
-"""The body of a multipart upload: an object's metadata and then its content, as ``multipart/related``.
+"""Parse the body of a multipart upload: an object's metadata and then its content, as ``multipart/related``.
 
-It is read as it arrives: an object may be larger than memory. Lines may end with LF alone, as gcsfs 2026.10 sends them
-and Cloud Storage takes them; python-multipart 0.0.34 refuses that.
+The body is parsed as it arrives: an object may be larger than memory. Lines may end with LF alone, as gcsfs 2026.10
+sends them and Cloud Storage takes them; python-multipart 0.0.34 refuses that.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 from google.api_core.exceptions import BadRequest
 
-MAX_HEAD_BYTES = 256 * 2**10  # of all that comes before the content
+MAX_HEAD_BYTES = 256 * 2**10  # before the content
 MAX_BOUNDARY = 200  # characters; RFC 2046 allows 70
-_MAX_AFTER = 10  # bytes after a boundary that decide whether it is one
+_MAX_AFTER = 10  # bytes after the text of a boundary that decide whether it is a boundary
 
 _AFTER = re.compile(rb"(--)|[ \t]{0,8}\r?\n")
 _END_OF_HEADERS = re.compile(rb"\n\r?\n")
 
 
 class _Delimiter(NamedTuple):
-    """What separates two parts: from the end of one to the end of its line."""
+    """The separator of two parts: from the end of a part to the end of the boundary's line."""
 
     start: int
     end: int
@@ -44,9 +44,9 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class RelatedBody:
-    """A parser of a body of two parts, which takes it in pieces.
+    """A parser of a body of two parts, which takes the body in pieces.
 
-    :param boundary: what separates the parts
+    :param boundary: the text that separates the parts
     """
 
     def __init__(self, boundary: bytes) -> None:
@@ -57,12 +57,12 @@ class RelatedBody:
         self._buffer = bytearray(b"\n")  # the first boundary may have no line before it
 
     def feed(self, piece: bytes) -> bytes:
-        """Take a piece of the body, and return what can be told to be content.
+        """Take a piece of the body, and return the content that is certain by now.
 
         :raises BadRequest: if it is not a body of two parts
         """
         if self.is_complete:
-            return b""  # whatever stands after the parts
+            return b""  # the text after the parts means nothing
         self._buffer += piece
         if self.metadata is None and not self._read_head():
             return b""
@@ -77,7 +77,7 @@ class RelatedBody:
         return content
 
     def _read_head(self) -> bool:
-        """Read what stands before the content; return whether all of that is there."""
+        """Read all that comes before the content; return whether it is complete."""
         first = self._find(0)
         first_headers = first and _END_OF_HEADERS.search(self._buffer, first.end - 1)
         second = first_headers and self._find(first_headers.end())

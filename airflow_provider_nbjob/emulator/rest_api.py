@@ -1,7 +1,7 @@
-"""The API over HTTP and JSON, for gcloud and curl; and what tests ask of the emulator itself.
+"""Serve the API over HTTP and JSON, for gcloud and curl; and the emulator's own requests, for tests.
 
-Served below ``/v1``, ``/v1beta1`` (gcloud) and ``/ui`` (where Google's REST client polls operations), behind the guard
-of `HttpServer`.
+The API is served below ``/v1``, ``/v1beta1`` (gcloud) and ``/ui`` (Google's REST client polls operations there), behind
+the guard of `HttpServer`. The emulator's own requests are below ``/emulator``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from airflow_provider_nbjob.emulator.service import NotebookService
 log = logging.getLogger(__name__)
 
 BODY_MAX = 32 * 2**20  # bytes
-BODY_SECONDS = 60  # for a body to come
+BODY_SECONDS = 60  # in which a body must come
 BODIES_MAX = 256 * 2**20  # bytes of the large bodies that are held at once; small ones are always taken
 SMALL_BODY = 2**20  # bytes
 
@@ -60,9 +60,9 @@ ROUTES = [
     ("POST", re.compile(_OPERATION + ":wait"), "WaitOperation"),
     ("GET", re.compile(_SECRET_VERSION + ":access"), "AccessSecretVersion"),
 ]
-# The field of the request that a body is the value of; "*": the body has the request's fields. Others have no body.
+# The field of the request whose value is the body; "*": the body has the request's fields. Other rpcs have no body.
 BODIES = {"CreateNotebookExecutionJob": "notebook_execution_job", "CancelOperation": "*", "WaitOperation": "*"}
-UNVERSIONED = "ui"  # where Google's REST clients of all versions poll operations
+UNVERSIONED = "ui"  # Google's REST clients of all versions poll operations there
 
 
 def make_app(methods: Methods, service: NotebookService, faults: Faults) -> Starlette:
@@ -101,7 +101,7 @@ def make_app(methods: Methods, service: NotebookService, faults: Faults) -> Star
 
 
 def _answering(call: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Answer what a call raises with the API's error object."""
+    """Answer the errors of a call with the API's error object."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -121,7 +121,7 @@ def _answering(call: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
 
 
 def _error(code: int, status: str, message: str) -> Response:
-    message = message.encode(errors="replace").decode()  # what it quotes may not be valid Unicode
+    message = message.encode(errors="replace").decode()  # a text that it quotes may not be valid Unicode
     return JSONResponse({"error": {"code": code, "message": message, "status": status}}, code)
 
 
@@ -130,7 +130,7 @@ async def _no_route(request: Request, error: Any) -> Response:
 
 
 class _Bodies:
-    """The bodies of requests, bounded one by one and in sum."""
+    """The bodies of requests, with a limit for each and one for their sum."""
 
     def __init__(self) -> None:
         self._held = 0  # bytes; changed on the event loop only
@@ -139,7 +139,7 @@ class _Bodies:
     async def read(self, request: Request) -> AsyncIterator[bytearray]:
         """Read the body of a request, and hold it until the block ends.
 
-        :raises Refused: if it is not said to be JSON, which no form of a web page can say, or does not come in time
+        :raises Refused: if its type is not JSON, which no form of a web page can send, or if it does not come in time
         :raises InvalidArgument: if it has more than `BODY_MAX` bytes
         :raises ResourceExhausted: if `BODIES_MAX` are held already
         """
@@ -174,7 +174,7 @@ class _Bodies:
 
 
 def _route(verb: str, path: str) -> tuple[str, dict[str, str]]:
-    """Return the rpc that a path leads to, and the fields of its request that stand in the path."""
+    """Return the rpc of a path, and the fields of its request that are in the path."""
     found = [(method, match, rpc) for method, pattern, rpc in ROUTES if (match := pattern.fullmatch(path))]
     for method, match, rpc in found:
         if method == verb:
@@ -189,7 +189,7 @@ def _parse(
     query: Sequence[tuple[str, str]],
     body: bytes | bytearray,
 ) -> Message:
-    """Return the request's protobuf message, of path, query and body."""
+    """Return the request's protobuf message, made from path, query and body."""
     return parse_request(method.request_type, BODIES.get(rpc), in_path, query, load_json(body))
 
 
@@ -198,9 +198,9 @@ def _render(answer: Message, as_numbers: bool) -> Response:
 
 
 def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.Pattern[str], Callable[..., Any]]]:
-    """Return what tests ask of the emulator itself: HTTP method, path, and what takes the body and the path's parts."""
+    """Return the emulator's own requests: HTTP method, path, and a function of the body and the path's parts."""
 
-    def force_state(body: Any, job_id: str) -> None:
+    def force_state(body: object, job_id: str) -> None:
         if not isinstance(body, dict):
             raise InvalidArgument("The body is no object with a jobState.")
         service.force_state(job_id, str(body.get("jobState"))[:100])
@@ -218,7 +218,7 @@ def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.P
 
 def _own(
     routes: list[tuple[str, re.Pattern[str], Callable[..., Any]]], verb: str, path: str, body: bytes | bytearray
-) -> Any:
+) -> object:
     content = load_json(body)
     for method, pattern, action in routes:
         if method == verb and (match := pattern.fullmatch(path)):

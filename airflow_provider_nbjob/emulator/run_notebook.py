@@ -2,10 +2,10 @@
 
 ``python -m airflow_provider_nbjob.emulator.run_notebook FOLDER [HIDDEN ...]``, see `main`.
 
-Starts the kernel `DEFAULT_KERNEL` at once, before there is a notebook. Whoever starts this process ahead saves a job
-the time that a kernel takes. Then waits for a line on its standard input: the name of the kernel to use, as JSON. Reads
-``input.ipynb`` of the folder, writes ``output.ipynb`` beside it after every cell, and at the end ``outcome.json``:
-``{"succeeded": bool, "message": str}``. The message quotes no source of a cell.
+The process starts the kernel `DEFAULT_KERNEL` at once, before there is a notebook. If the process is started ahead of
+a job, the job does not wait for the kernel. The process then waits for a line on its standard input: the name of the
+kernel to use, as JSON. It reads ``input.ipynb`` of the folder, writes ``output.ipynb`` beside it after every cell, and
+at the end ``outcome.json``: ``{"succeeded": bool, "message": str}``. The message quotes no source of a cell.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KERNEL_STARTS = 3
 def main(folder: Path, hidden: list[str]) -> None:
     """Run the notebook of a folder.
 
-    :param folder: holds ``work``, the notebook's working directory; and ``input.ipynb``, before the line is written
+    :param folder: holds ``work``, the notebook's working directory, and ``input.ipynb`` before the line is written
     :param hidden: names of variables of this process that the kernel does not get
     """
     for name in hidden:
@@ -47,7 +47,7 @@ def main(folder: Path, hidden: list[str]) -> None:
 async def run(folder: Path) -> tuple[bool, str] | None:
     """Start a kernel, wait for the line, and run the notebook.
 
-    :return: whether the notebook succeeded, and what went wrong if it did not; None if the input ended without a line
+    :return: whether the notebook succeeded, and the message if it did not; None if the input ended without a line
     """
     work = folder / "work"
     prepared = await start_kernel(work)
@@ -58,8 +58,8 @@ async def run(folder: Path) -> tuple[bool, str] | None:
 def make_client(work: Path, kernel: str) -> NotebookClient:
     """Return a client without a notebook, for a kernel whose working directory is `work`.
 
-    The file with the kernel's key is beside that directory. A kernel that is killed leaves it, and jupyter_client 8
-    would have made it where all temporary files are.
+    The file with the kernel's key is beside that directory. A kernel that is killed leaves the file behind, and
+    jupyter_client 8 would have made it in the folder of all temporary files.
     """
     resources = {"metadata": {"path": str(work)}}
     client = NotebookClient(nbformat.v4.new_notebook(), timeout=None, kernel_name=kernel, resources=resources)
@@ -68,7 +68,7 @@ def make_client(work: Path, kernel: str) -> NotebookClient:
 
 
 async def start_kernel(work: Path) -> NotebookClient | None:
-    """Start `DEFAULT_KERNEL` and return its client, or None if it did not start: the run then tries again."""
+    """Start `DEFAULT_KERNEL` and return its client, or None if it did not start; the run then tries again."""
     client = make_client(work, DEFAULT_KERNEL)
     try:
         client.create_kernel_manager()
@@ -83,12 +83,12 @@ async def execute(folder: Path, kernel_name: str, prepared: NotebookClient | Non
     """Run the notebook of a folder.
 
     :param prepared: client of a kernel that was started before, used if the notebook wants that kernel
-    :return: whether it succeeded, and what went wrong if it did not
+    :return: whether it succeeded, and the message if it did not
     """
     try:
         notebook = nbformat.read(folder / "input.ipynb", as_version=4)
         nbformat.validate(notebook)
-    except Exception as error:  # nbformat raises whatever a broken document makes it stumble upon
+    except Exception as error:  # for a broken document nbformat raises errors of any kind
         return False, f"The notebook cannot be read: {type(error).__name__}."
     try:
         kernel = choose_kernel(notebook, kernel_name)
@@ -143,7 +143,7 @@ async def run_cells(
         except RuntimeError:
             if attempt == KERNEL_STARTS:
                 raise
-        client = make_client(work, kernel)  # one cannot be used again after its kernel did not start
+        client = make_client(work, kernel)  # a client cannot be used again after its kernel did not start
 
 
 def choose_kernel(notebook: nbformat.NotebookNode, kernel_name: str) -> str:

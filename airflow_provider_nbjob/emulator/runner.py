@@ -1,7 +1,7 @@
-"""Processes that run one notebook each, one of them started ahead: its kernel is there when the next job comes.
+"""Start processes that run one notebook each, one of them ahead: its kernel is ready when the next job comes.
 
-Each has a folder ``job-*`` in the data directory, which is removed with it. Those of an emulator that was killed are
-removed by the next one.
+Each process has a folder ``job-*`` in the data directory, which is removed when it ends. If an emulator was killed, the
+next one removes the folders that it left.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from airflow_provider_nbjob.emulator.environment import hidden_from_kernel, runn
 from airflow_provider_nbjob.emulator.processes import MARK, kill_marked, kill_tree
 
 PREFIX = "job-"
-# What is in the folder of a run; a notebook may add to it.
+# The files in the folder of a run; a notebook may add others.
 _MADE = {"work", "log.txt"}
 _MADE_LATER = {"input.ipynb", "output.ipynb", "output.partial", "outcome.json"}
 
@@ -56,7 +56,7 @@ class Runner:
         self._input = cast("IO[bytes]", self.process.stdin)
 
     def begin(self, notebook: bytes, kernel_name: str) -> None:
-        """Have it run a notebook.
+        """Make the process run a notebook.
 
         :param kernel_name: kernel to run it with; empty: the notebook's own
         """
@@ -71,7 +71,7 @@ class Runner:
     def end(self) -> None:
         """End the process with all that it started, and remove its folder."""
         self.kill()
-        kill_marked(str(self.folder))  # if something else killed the process, what it started may not be below it
+        kill_marked(str(self.folder))  # if something else killed the process, its children are no longer below it
         self.process.wait()
         with suppress(BrokenPipeError):
             self._input.close()
@@ -79,7 +79,7 @@ class Runner:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder with all that is in it, whatever a notebook has made of it."""
+    """Remove a folder with all that is in it, also if a notebook has changed its permissions."""
     for above, names, _ in os.walk(folder):
         for path in [Path(above, name) for name in names]:
             if not path.is_symlink():
@@ -89,19 +89,19 @@ def _remove(folder: Path) -> None:
 
 
 def remove_leftovers(data_dir: Path) -> None:
-    """Remove what an emulator that was killed has left of its runs: processes and folders."""
+    """Remove the processes and folders that an emulator left when it was killed."""
     kill_marked(str(data_dir / PREFIX))
     for path in data_dir.glob(f"{PREFIX}*"):
         if path.is_dir() and not path.is_symlink():
             names = {entry.name for entry in path.iterdir()}
-            if names >= _MADE or names <= _MADE | _MADE_LATER:  # else it is somebody else's
+            if names >= _MADE or names <= _MADE | _MADE_LATER:  # other folders do not belong to the emulator
                 _remove(path)
 
 
 class Runners:
-    """Hands out runners, and starts the next one when one is taken.
+    """Hand out runners, and start the next one when one is taken.
 
-    The first job starts its own: an emulator that runs no notebook starts no kernel.
+    The first job starts its own runner: an emulator that runs no notebook starts no kernel.
 
     :param data_dir: see `Runner`, as for the other parameters; `additions` may change
     """
@@ -125,7 +125,7 @@ class Runners:
         return runner
 
     def stop(self) -> None:
-        """End the one that waits, and start no more ahead."""
+        """End the runner that waits, and start no more ahead."""
         with self._lock:
             self._is_stopped = True
             if self._spare:

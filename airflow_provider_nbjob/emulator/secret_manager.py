@@ -1,6 +1,6 @@
-"""Secret Manager, as much of it as notebooks need: versions of secrets as files below the data directory.
+"""Emulate the part of Secret Manager that notebooks need: versions of secrets are files below the data directory.
 
-A version is the file ``secrets/SECRET/NUMBER``. Projects are not told apart.
+A version is the file ``secrets/SECRET/NUMBER``. All projects have the same secrets.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Secrets:
         path.write_bytes(payload)
 
     def access(self, request: Any) -> Any:
-        """AccessSecretVersion.
+        """Serve AccessSecretVersion.
 
         :raises InvalidArgument: if the name is not that of a version
         :raises NotFound: if there is no such version

@@ -1,4 +1,4 @@
-"""The emulator as a whole: one store, one engine and one service, over gRPC and REST, with Cloud Storage beside."""
+"""Start the whole emulator: one store, one engine and one service, over gRPC and REST, with Cloud Storage beside."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Emulator:
     """A running emulator, from entering its context to leaving it.
 
     :param data_dir: holds jobs, Cloud Storage (``cloudstorage/BUCKET/``), Dataform (``dataform/NAME/``) and Secret
-        Manager (``secrets/NAME/VERSION``). Its owner alone may enter it, and one emulator at a time uses it.
-    :param token: what clients must send; empty for that of the data directory, which is made at its first start
+        Manager (``secrets/NAME/VERSION``). Only its owner may enter it, and one emulator at a time uses it.
+    :param token: clients must send it; empty for that of the data directory, which is made at its first start
     :param host: address to listen on. Notebooks run as the user who starts this: leave it on the loopback interface
     :param grpc_port: 0 for a free one, as for `rest_port` and `storage_port`
     :param max_concurrent: notebooks that run at once
     :param cleanup_delay: seconds between the end of a job and that of its operation
-    :param can_cancel: false: cancelling an operation is answered UNIMPLEMENTED
+    :param can_cancel: if False, the cancel of an operation is answered UNIMPLEMENTED
     :param buckets: buckets to make
     :param uploads: (folder, ``gs://`` URI) pairs to upload at start
     :param secrets: (name, payload) pairs, each a version of a secret
@@ -107,7 +107,7 @@ class Emulator:
         service, faults = NotebookService(store, engine, can_cancel=self._can_cancel), Faults()
         methods = Methods(service, Dataform(self._data_dir), secrets, faults)
         stack.callback(methods.stop)
-        listen(self._host, grpc_port, "--grpc-port").close()  # gRPC's own error does not say why
+        listen(self._host, grpc_port, "--grpc-port").close()  # gRPC's own error does not name the reason
         grpc_server = GrpcServer(self._host, grpc_port, methods, self.token)
         stack.callback(grpc_server.stop)
         rest = HttpServer(make_app(methods, service, faults), self._host, rest_port, self.token, "--rest-port")
@@ -118,11 +118,11 @@ class Emulator:
         self.rest_url = f"http://{client_host}:{rest.port}/{self.token}"
         self.storage_url = storage.url
         engine.additions["SECRET_MANAGER_EMULATOR_HOST"] = self.rest_url
-        engine.start()  # not before the notebooks can be told where the emulator serves
+        engine.start()  # not before `additions` has the addresses
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that lead the provider, and Google's Cloud Storage client, here."""
+        """Return the variables by which the provider, and Google's Cloud Storage client, find the emulator."""
         connection = {
             "conn_type": "google_cloud_platform",
             "extra": {"project": PROJECT, "is_anonymous": True},

@@ -1,11 +1,11 @@
-"""The rules of NotebookService and of its operations, on plain protobuf messages; gRPC and REST both lead here.
+"""Apply the rules of NotebookService and of its operations, on plain protobuf messages; gRPC and REST both call it.
 
 Documented (the proto and its comments, google-cloud-aiplatform 2.7): methods, fields, views, the LRO's metadata,
-what can be filtered and ordered by. Reported by clients of the real service: returned names carry the project's
-*number*; the create's LRO is named below the job, and is done only after the run and a clean-up, without an error
-even where the notebook failed; at most 100 jobs a page. Not documented, so chosen here: the characters of a job id
-(`names.JOB_ID`), that deleting a running job stops it, that cancelling its operation does, and by what a list of
-operations is filtered.
+the fields of filters and orders. Reported by clients of the real service: returned names carry the project's *number*;
+the create's LRO is named below the job, and is done only after the run and a clean-up, without an error even if the
+notebook failed; at most 100 jobs a page. Not documented, and so chosen here: the characters of a job id
+(`names.JOB_ID`), that deleting a running job stops it, that cancelling its operation stops it, and the filter of a list
+of operations.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _OPERATION = re.compile(r"projects/[^/]+/locations/[^/]+/(notebookExecutionJobs/
 
 
 def project_number(project: str) -> str:
-    """Return the number of a project: made from its id, always the same; a number stays as it is."""
+    """Return the number of a project: always the same one, made from its id. Return a number as it is."""
     if project.isascii() and project.isdigit():
         return project
     return str(10**11 + int(hashlib.sha256(project.encode()).hexdigest(), 16) % (9 * 10**11))
@@ -59,11 +59,11 @@ def canonical(name: str) -> str:
 class NotebookService:
     """The methods of NotebookService, and those of Operations, for the jobs of a store.
 
-    Each takes the request's protobuf message and returns the answer's; each raises what google.api_core has for the
-    API's error codes. Those that return operations take the version of the API that was asked too; it is empty if the
-    request does not tell it.
+    Each takes the request's protobuf message and returns the answer's. Each raises the errors of google.api_core for
+    the API's codes. Those that return operations also take the version of the API that the request was sent to; it is
+    empty if the request does not name one.
 
-    :param can_cancel: false has `cancel_operation` answer UNIMPLEMENTED, as a service may
+    :param can_cancel: if False, `cancel_operation` answers UNIMPLEMENTED, as a service may
     """
 
     def __init__(self, store: Store, engine: Engine, *, can_cancel: bool = True) -> None:
@@ -74,7 +74,7 @@ class NotebookService:
     # --- NotebookService ---
 
     def create(self, request: Any, version: str) -> operations_pb2.Operation:
-        """CreateNotebookExecutionJob."""
+        """Serve CreateNotebookExecutionJob."""
         parent, location = self._parent(request.parent)
         job_id = request.notebook_execution_job_id
         check_job(request.notebook_execution_job, job_id, location)
@@ -107,11 +107,11 @@ class NotebookService:
         return self._shown(operation, version)
 
     def get(self, request: Any) -> Any:
-        """GetNotebookExecutionJob."""
+        """Serve GetNotebookExecutionJob."""
         return _view(self._kept(request.name, with_content=request.view == VIEW_FULL).job, request.view)
 
     def list_jobs(self, request: Any) -> Any:
-        """ListNotebookExecutionJobs."""
+        """Serve ListNotebookExecutionJobs."""
         parent, _ = self._parent(request.parent)
         size = parse_page_size(request.page_size)
         conditions, order = parse_filter(request.filter), parse_order(request.order_by)
@@ -125,7 +125,7 @@ class NotebookService:
         )
 
     def delete(self, request: Any, version: str) -> operations_pb2.Operation:
-        """DeleteNotebookExecutionJob; one that runs is stopped. Its output stays."""
+        """Serve DeleteNotebookExecutionJob: stop the job if it runs. Its output stays."""
         uid, job = self._kept(request.name)
         with self._naming:
             if not self._store.delete(uid):  # another call was faster
@@ -153,11 +153,11 @@ class NotebookService:
     # --- google.longrunning.Operations ---
 
     def get_operation(self, request: Any, version: str) -> operations_pb2.Operation:
-        """GetOperation."""
+        """Serve GetOperation."""
         return self._shown(self._operation(request.name), version)
 
     def list_operations(self, request: Any, version: str) -> operations_pb2.ListOperationsResponse:
-        """ListOperations of a job or of a location, the newest first."""
+        """Serve ListOperations, of a job or of a location, the newest first."""
         name = request.name.removesuffix("/operations")
         if PARENT.fullmatch(name):
             uid, (below, _) = None, self._parent(name)
@@ -175,7 +175,7 @@ class NotebookService:
         )
 
     def cancel_operation(self, request: Any) -> empty_pb2.Empty:
-        """CancelOperation: stops the run. What has ended stays as it is."""
+        """Serve CancelOperation: stop the run. A job that has ended keeps its state."""
         operation = self._operation(request.name)
         if not self._can_cancel:
             raise MethodNotImplemented("Operation is not implemented, or supported, or enabled.")
@@ -184,14 +184,14 @@ class NotebookService:
         return empty_pb2.Empty()
 
     def delete_operation(self, request: Any) -> empty_pb2.Empty:
-        """DeleteOperation: forgets it, and stops nothing."""
+        """Serve DeleteOperation: forget the operation, and stop nothing."""
         self._store.delete_operation(self._operation(request.name).name)
         return empty_pb2.Empty()
 
     # --- for tests ---
 
     def force_state(self, job_id: str, state: str) -> None:
-        """Have a job report a state from now on, whatever its run does; a terminal one stops the run."""
+        """Set the state of a job, which its run can no longer change; a terminal state stops the run."""
         if state not in {member.value for member in JobState}:
             raise InvalidArgument(f"jobState: {state!r} is no state.")
         uids = self._store.find(job_id)
@@ -230,7 +230,7 @@ class NotebookService:
 
 
 def _view(job: Any, view: int) -> Any:
-    """Return a copy of a job as a view shows it: BASIC has no direct content, and none shows `workbench_runtime`."""
+    """Return a copy of a job for a view: BASIC has no direct content, and no view has `workbench_runtime`."""
     shown = JobMessage()
     shown.CopyFrom(job)
     shown.ClearField("workbench_runtime")

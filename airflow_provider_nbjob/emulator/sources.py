@@ -1,4 +1,4 @@
-"""Where a job's notebook comes from: its own request, Cloud Storage, or a Dataform repository."""
+"""Read a job's notebook from its own request, from Cloud Storage, or from a Dataform repository."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DIRECT_NAME = "content.ipynb"
 
 
 class SourceError(Exception):
-    """The notebook cannot be read; the message becomes the job's status."""
+    """Raised if the notebook cannot be read; the message becomes the job's status."""
 
 
 def output_name(job: Any) -> str:
-    """Return the name of the executed notebook: that of a Cloud Storage source is kept, any other is ``content.ipynb``.
+    """Return the name of the executed notebook: that of a Cloud Storage source, ``content.ipynb`` for other sources.
 
-    Undocumented; clients of Google's own read it so.
+    The API does not document it; Google's own clients read these names.
     """
     uri: str = job.gcs_notebook_source.uri
     return uri.rpartition("/")[2] or DIRECT_NAME

@@ -1,4 +1,4 @@
-"""Cloud Storage of the emulator: a server for clients, and the same objects for the engine, without HTTP."""
+"""Run the emulator's Cloud Storage: a server for clients, and the same objects for the engine, without HTTP."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from airflow_provider_nbjob.emulator.stored_object import name_fault
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job import bucket_and_path
 
-MAX_READ_BYTES = 100 * 2**20  # of an object that is read into memory, unpacked
+MAX_READ_BYTES = 100 * 2**20  # of an object that is read into memory, after unpacking
 MAX_UPLOAD_FILES, MAX_UPLOAD_BYTES = 10_000, 2**30  # of a folder that is uploaded at start
-MAX_NAMED = 5  # names that are logged of those that an upload leaves out
+MAX_NAMED = 5  # files that an upload left out, which the log names
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ class Storage:
 
     :param port: 0 for a free one
     :param data_dir: its folder ``cloudstorage`` holds the objects, see `Objects`
-    :param token: what each request must carry
+    :param token: each request must carry it
     :raises OSError: if the port is taken
-    :raises ValueError: if it is no token
+    :raises ValueError: if the token has another form than `guard.TOKEN`
     """
 
     def __init__(self, host: str, port: int, data_dir: Path, token: str) -> None:
@@ -68,14 +68,15 @@ class Storage:
             log.debug("The bucket %s exists already", name)
 
     def has_bucket(self, name: str) -> bool:
-        """Return whether there is a bucket of the name, whatever the name is."""
+        """Return whether there is a bucket of the name, which may be any text."""
         return self._objects.has_bucket(name)
 
     def read(self, uri: str, generation: str = "") -> bytes:
         """Return the content of an object, unpacked if it is stored with ``contentEncoding: gzip``.
 
+        :param uri: any text
         :param generation: of the object, empty for the newest
-        :raises NotFound: if there is no such bucket, object or generation, whatever the names are
+        :raises NotFound: if there is no such bucket, object or generation
         :raises GoogleAPICallError: if it has more than `MAX_READ_BYTES`, or is no gzip although it should be
         """
         try:
@@ -110,9 +111,9 @@ class Storage:
     def upload(self, folder: Path, uri: str) -> None:
         """Write the files of a folder below a URI, and make the bucket if there is none.
 
-        Hidden files, what is in hidden folders, symbolic links and special files are left out, and the log says so.
+        It leaves out hidden files, all files in hidden folders, symbolic links and special files; the log counts them.
 
-        :raises InvalidJob: if the URI is none
+        :raises InvalidJob: if the URI is invalid
         :raises OSError: if the folder is hidden or a symbolic link, or has more than `MAX_UPLOAD_FILES` files or
             `MAX_UPLOAD_BYTES`
         """

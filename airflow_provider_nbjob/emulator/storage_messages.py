@@ -1,4 +1,4 @@
-"""What Cloud Storage's JSON API says: the values of a request, and resources and errors as JSON."""
+"""Read the requests of Cloud Storage's JSON API, and write resources and errors as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from airflow_provider_nbjob.emulator.objects import MAX_PAGE
 from airflow_provider_nbjob.emulator.stored_object import TEXT_FIELDS, Conditions, Stored
 
-SLICE = 256 * 2**10  # bytes of content that are in memory at once, for each request
+SLICE = 256 * 2**10  # bytes of content that a request has in memory at once
 MAX_JSON_BYTES = 2**20  # of a body that is JSON
 PROJECT_NUMBER = "1"
 
@@ -38,7 +38,7 @@ _REASONS = {
 
 
 def in_path(request: Request, name: str) -> str:
-    """Return a segment of the path, which is matched as it was sent: ``a%2Fb`` is one segment.
+    """Return a decoded segment of the path, which is matched as it was sent: ``a%2Fb`` is one segment.
 
     :raises BadRequest: if it is not UTF-8
     """
@@ -49,7 +49,7 @@ def in_path(request: Request, name: str) -> str:
 
 
 def number(request: Request, name: str) -> int | None:
-    """Return a number of the query, or None if it is not there.
+    """Return a number of the query, or None if the query does not have it.
 
     :raises BadRequest: if it is not a number of 64 bits
     """
@@ -94,7 +94,7 @@ def page_token(name: str | None) -> str | None:
 def page_start(request: Request) -> str:
     """Return the name that the page of the query begins with, or an empty text.
 
-    :raises BadRequest: if the token is none of ours
+    :raises BadRequest: if the token is not from `page_token`
     """
     try:
         return base64.b64decode(request.query_params.get("pageToken", ""), altchars=b"-_", validate=True).decode()
@@ -137,11 +137,11 @@ async def json_body(request: Request) -> dict[str, Any]:
 def json_object(content: bytes) -> dict[str, Any]:
     """Read a JSON object.
 
-    :raises BadRequest: if it is none
+    :raises BadRequest: if the content is no JSON object
     """
     try:
         value = json.loads(content) if content.strip() else {}
-    except (ValueError, RecursionError):  # of UTF-8, of JSON, of numbers that are too long, of nesting
+    except (ValueError, RecursionError):  # invalid UTF-8 or JSON, a number that is too long, deep nesting
         raise BadRequest("Parse Error") from None
     if not isinstance(value, dict):
         raise BadRequest("The body must be a JSON object.")
@@ -158,7 +158,7 @@ def refuse_encoded(request: Request) -> None:
 
 
 def fields_of(resource: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the fields of an object that a resource sets, on top of those it had; null removes one.
+    """Return the fields of an object after a resource was applied to those it had; null removes a field.
 
     Fields that Cloud Storage sets itself, or that the emulator does not keep, are left out.
 
@@ -231,7 +231,7 @@ def object_json(request: Request, stored: Stored) -> dict[str, Any]:
 
 
 def etag(stored: Stored) -> str:
-    """Return a text that another generation or other metadata would not have."""
+    """Return a text that differs for each generation and for each change of the metadata."""
     return base64.b64encode(f"{stored.generation}/{stored.metageneration}".encode()).decode()
 
 

@@ -1,7 +1,7 @@
-"""Jobs and operations in SQLite, so that they survive a restart of the emulator.
+"""Keep jobs and operations in SQLite, so that they survive a restart of the emulator.
 
-A job has a uid beside its name: the name may belong to another job once it is deleted. What acts later than it looked
-(a run, the cancel of an operation) goes by the uid, and finds nothing if its own job is gone.
+A job has a uid beside its name: the name may belong to another job once the job is deleted. A run, or the cancel of an
+operation, acts some time after it read the job. It therefore uses the uid, and finds nothing if its own job is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from google.api_core.exceptions import ResourceExhausted
 from google.cloud.aiplatform_v1.types import NotebookExecutionJob
 from google.protobuf.message import DecodeError
 
-from airflow_provider_nbjob.emulator.database import Database
+from airflow_provider_nbjob.emulator.database import Database, SqlValue
 from airflow_provider_nbjob.emulator.patterns import compile_pattern
 from airflow_provider_nbjob.job import JobName, JobState
 
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 JobMessage: Any = NotebookExecutionJob.meta.pb  # the plain protobuf class, without the wrapper of the client library
 
-PAGE_BYTES = 16 * 2**20  # of the jobs on a page, after which it ends; the one that exceeds it is still on it
+PAGE_BYTES = 16 * 2**20  # of jobs, after which a page ends; the job that exceeds the limit is still on the page
 LIST_SECONDS = 0.5  # of processor time for a page
-_STEPS = 10_000  # of SQLite's virtual machine, between two looks at that time
+_STEPS = 10_000  # of SQLite's virtual machine, between two checks of that time
 
 _STATES = JobMessage.DESCRIPTOR.fields_by_name["job_state"].enum_type
 _SCHEMA = """
@@ -44,22 +44,23 @@ CREATE TABLE IF NOT EXISTS operations (
     name TEXT PRIMARY KEY, job_name TEXT, kind TEXT, create_time REAL, ready_at REAL, uid TEXT, version TEXT
 );
 """
-# Columns that came after the first version of the emulator, and what they have in its rows.
+# Columns that came after the first version of the emulator, and their values in rows of that version.
 _ADDED = (("jobs", "uid", "name"), ("operations", "uid", "job_name"), ("operations", "version", "'v1'"))
 _INDEXES = """
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_uid ON jobs (uid);
 CREATE INDEX IF NOT EXISTS operations_by_uid ON operations (uid);
 """
+_Clause = tuple[str, list[SqlValue]]  # a condition in SQL, and its values
 _OPERATION_COLUMNS = "name, job_name, kind, create_time, ready_at, uid, version"
 
 
-# Columns are those of `_CONTENT`, and more.
+# The placeholder is for a value of `_CONTENT`, and more columns.
 _SELECT = "SELECT uid, message, {} FROM jobs"
 _CONTENT = {True: "(SELECT content FROM contents WHERE contents.name = jobs.name)", False: "NULL"}
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    """Make the tables, or bring those of an earlier version of the emulator up to date."""
+    """Make the tables, or upgrade those of an earlier version of the emulator."""
     db.executescript(_SCHEMA)
     for table, column, value in _ADDED:
         if column not in [row[1] for row in db.execute(f"PRAGMA table_info({table})")]:
@@ -83,7 +84,7 @@ def state_of(job: Any) -> JobState:
 
 
 def set_state(job: Any, state: JobState, code: int = 0, message: str = "") -> None:
-    """Set the state of a job message, with its status where it has ended."""
+    """Set the state of a job message, and its status if the state is terminal."""
     job.job_state = _STATES.values_by_name[state.value].number
     if state.is_terminal:
         job.status.code, job.status.message = code, message
@@ -95,9 +96,9 @@ class Operation:
 
     :param kind: ``"create"`` or ``"delete"``
     :param create_time: POSIX seconds
-    :param ready_at: POSIX seconds from which on it is done; `None` while the job has not ended
+    :param ready_at: POSIX seconds from which on it is done; None while the job has not ended
     :param uid: of its job, which may be gone
-    :param version: of the API that it was made by, ``"v1"`` or ``"v1beta1"``
+    :param version: of the API by which it was made, ``"v1"`` or ``"v1beta1"``
     """
 
     name: str
@@ -110,14 +111,14 @@ class Operation:
 
     @property
     def is_done(self) -> bool:
-        """Whether it is done by now."""
+        """Return whether it is done by now."""
         return self.ready_at is not None and time.time() >= self.ready_at
 
 
 class Kept(NamedTuple):
     """A job of the store.
 
-    :param uid: tells it from other jobs that have or had its name
+    :param uid: differs from those of other jobs that have or had its name
     :param job: `NotebookExecutionJob` protobuf message
     """
 
@@ -142,7 +143,7 @@ class Store:
     # --- jobs ---
 
     def insert(self, job: Any, operation: Operation) -> bool:
-        """Keep a new job and the operation that makes it, and stamp its times; false if there is one of its name."""
+        """Keep a new job with its operation, and set its times; return False if there is a job of its name."""
         name = JobName.parse(job.name)
         with self._db.transaction():
             if self._db.execute("SELECT 1 FROM jobs WHERE name = ?", (job.name,)).fetchone():
@@ -153,7 +154,7 @@ class Store:
             stored = JobMessage()
             stored.CopyFrom(job)
             if stored.WhichOneof("notebook_source") == "direct_notebook_source":
-                # Apart from the message, which is written anew at each change.
+                # The content is apart from the message, which is written anew at each change.
                 content, stored.direct_notebook_source.content = stored.direct_notebook_source.content, b""
                 stored.direct_notebook_source.SetInParent()
                 self._db.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (job.name, content))
@@ -174,7 +175,7 @@ class Store:
         return self._get("name", name, with_content)
 
     def get_by_uid(self, uid: str, *, with_content: bool = False) -> Any:
-        """Return the job of a uid, or None if there is none, or no longer."""
+        """Return the job of a uid, or None if there is none any more."""
         kept = self._get("uid", uid, with_content)
         return kept.job if kept else None
 
@@ -185,9 +186,9 @@ class Store:
         return Kept(row[0], _job(*row[1:])) if row else None
 
     def update(self, uid: str, change: Callable[[Any], bool | None]) -> None:
-        """Change a job in place and stamp its update time; do nothing if there is none of the uid.
+        """Change a job and set its update time; do nothing if there is no job of the uid.
 
-        :param change: changes the message; returns false to leave the job as it was
+        :param change: changes the message; returns False to leave the job as it was
         """
         with self._db.lock:
             job = self.get_by_uid(uid)
@@ -210,31 +211,31 @@ class Store:
         parent: str,
         conditions: list[tuple[str, str, str]],
         order: list[tuple[str, bool]],
-        after: list[Any] | None,
+        after: list[SqlValue] | None,
         size: int,
         *,
         with_content: bool = False,
-    ) -> tuple[list[Any], list[Any] | None]:
+    ) -> tuple[list[Any], list[SqlValue] | None]:
         """Return a page of the jobs of a location.
 
         :param conditions: from `listing.parse_filter`
         :param order: from `listing.parse_order`
         :param after: sort key of the row before the page
-        :return: the jobs, and the sort key of the last where there are more
+        :return: the jobs, and the sort key of the last one if there are more
         """
         keys = [*order, ("job_id", order[0][1])]
-        clauses = [("parent = ?", [parent]), *(_condition(*condition) for condition in conditions)]
+        clauses: list[_Clause] = [("parent = ?", [parent]), *(_condition(*condition) for condition in conditions)]
         if after is not None:
             clauses.append(_after(keys, after))
         columns = ", ".join(column for column, _ in keys)
         where = " AND ".join(clause for clause, _ in clauses)
         by = ", ".join(f"{column} {'DESC' if descending else 'ASC'}" for column, descending in keys)
         values = [value for _, of_clause in clauses for value in of_clause]
-        # Columns are this module's own, values are bound.
+        # The columns are from this module and the operators from `listing`; values are bound.
         select = _SELECT.format(f"{_CONTENT[with_content]}, {columns}")
         sql = f"{select} WHERE {where} ORDER BY {by} LIMIT ?"
         jobs: list[Any] = []
-        last: list[Any] = []
+        last: list[SqlValue] = []
         room = PAGE_BYTES
         with self._reader() as db:
             for number, (uid, message, content, *key) in enumerate(db.execute(sql, [*values, size + 1])):
@@ -250,7 +251,7 @@ class Store:
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection of its own for a list: a slow one keeps nobody from the store, and ends in time.
+        """Open a connection for a list: a slow list does not keep the store locked, and ends in time.
 
         :raises ResourceExhausted: after `LIST_SECONDS` of processor time
         """
@@ -278,7 +279,7 @@ class Store:
         return found
 
     def find(self, job_id: str) -> list[str]:
-        """Return the uids of the jobs of an id, in whatever location."""
+        """Return the uids of the jobs of an id, in all locations."""
         with self._db.lock:
             return [row[0] for row in self._db.execute("SELECT uid FROM jobs WHERE job_id = ?", (job_id,))]
 
@@ -295,7 +296,7 @@ class Store:
             self._db.execute(f"INSERT INTO operations ({_OPERATION_COLUMNS}) VALUES ({marks})", values)  # noqa: S608
 
     def finish_operations(self, uid: str, ready_at: float) -> None:
-        """Have the operations of a job be done from a time on."""
+        """Set the time at which the operations of a job are done, for those that have none."""
         with self._db.lock:
             self._db.execute("UPDATE operations SET ready_at = ? WHERE uid = ? AND ready_at IS NULL", (ready_at, uid))
 
@@ -306,19 +307,24 @@ class Store:
         return Operation(*row) if row else None
 
     def operations(
-        self, below: str, uid: str | None, conditions: list[tuple[str, str, str]], after: list[Any] | None, size: int
-    ) -> tuple[list[Operation], list[Any] | None]:
+        self,
+        below: str,
+        uid: str | None,
+        conditions: list[tuple[str, str, str]],
+        after: list[SqlValue] | None,
+        size: int,
+    ) -> tuple[list[Operation], list[SqlValue] | None]:
         """Return a page of operations, the newest first.
 
         :param below: the name of a job or of a location
-        :param uid: of the job that they are of, None for all jobs
+        :param uid: of the job that they belong to, None for all jobs
         :param conditions: from `listing.parse_operation_filter`
         :param after: sort key of the row before the page
         :return: the operations, and the sort key of the last one if there are more
         """
         keys = [("create_time", True), ("name", True)]
-        # All names that begin with `below` and a slash, after which 0 is the next character.
-        clauses: list[tuple[str, list[Any]]] = [("name > ? AND name < ?", [f"{below}/", f"{below}0"])]
+        # All names that begin with `below` and a slash: 0 is the character after the slash.
+        clauses: list[_Clause] = [("name > ? AND name < ?", [f"{below}/", f"{below}0"])]
         if uid is not None:
             clauses.append(("uid = ?", [uid]))
         for column, operator, value in conditions:
@@ -341,7 +347,7 @@ class Store:
             self._db.execute("DELETE FROM operations WHERE name = ?", (name,))
 
 
-def _condition(column: str, operator: str, value: str) -> tuple[str, list[Any]]:
+def _condition(column: str, operator: str, value: str) -> _Clause:
     if operator == "=~":
         return f"regexp(?, {column})", [value]
     if column == "schedule":  # by its id or by its name
@@ -352,10 +358,10 @@ def _condition(column: str, operator: str, value: str) -> tuple[str, list[Any]]:
     return (clause if operator == "=" else f"NOT {clause}"), list(values)
 
 
-def _after(keys: list[tuple[str, bool]], last: list[Any]) -> tuple[str, list[Any]]:
-    """Return the rows that come after a sort key: the first column differs, or it is equal and the second does, ..."""
+def _after(keys: list[tuple[str, bool]], last: list[SqlValue]) -> _Clause:
+    """Return the clause of the rows after a sort key: the first column is after it, or equal and the second is, ..."""
     clauses: list[str] = []
-    values: list[Any] = []
+    values: list[SqlValue] = []
     for index, (column, descending) in enumerate(keys):
         equal = [f"{earlier} = ?" for earlier, _ in keys[:index]]
         clauses.append(" AND ".join([*equal, f"{column} {'<' if descending else '>'} ?"]))

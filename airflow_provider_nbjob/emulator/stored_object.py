@@ -1,4 +1,4 @@
-"""An object in Cloud Storage: what names and metadata it may have, and its content while that is written."""
+"""Define an object in Cloud Storage, the names and metadata that it may have, and its content while it is written."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Stored:
 
     @property
     def uri(self) -> str:
-        """``gs://BUCKET/NAME``."""
+        """Return the URI, ``gs://BUCKET/NAME``."""
         return f"gs://{self.bucket}/{self.name}"
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a request asks of the generations of an object before it is served; a missing object has generation 0."""
+    """The conditions of a request on the generations of an object; a missing object has generation 0."""
 
     generation_match: int | None = None
     generation_not_match: int | None = None
@@ -69,7 +69,7 @@ class Conditions:
     metageneration_not_match: int | None = None
 
     def check(self, stored: Stored | None) -> None:
-        """Refuse an object that is not the one that the client means.
+        """Refuse an object that does not meet the conditions.
 
         :raises PreconditionFailed: if a condition does not hold
         """
@@ -88,7 +88,7 @@ ANY = Conditions()
 
 
 class Draft:
-    """Content that is being written, and becomes an object's at once, or nothing.
+    """Content that is being written, and becomes an object's as a whole or not at all.
 
     No file stays open between two writes: an upload may take days.
     """
@@ -115,12 +115,12 @@ class Draft:
 
     @property
     def md5(self) -> str:
-        """The MD5 of the content, in base64."""
+        """Return the MD5 of the content, in base64."""
         return base64.b64encode(self._md5.digest()).decode()
 
     @property
     def crc32c(self) -> str:
-        """The CRC32C of the content, in base64."""
+        """Return the CRC32C of the content, in base64."""
         return base64.b64encode(self._crc32c.digest()).decode()
 
     def discard(self) -> None:
@@ -153,7 +153,7 @@ class Page:
 
 
 def plain_parts(name: str) -> list[str] | None:
-    """Return the parts of the path of an object's plain file, or None if it has none; see `Objects`."""
+    """Return the parts of the path of an object's plain file, or None if it has none; see `object_files`."""
     parts = name.split("/")
     return parts if len(parts) <= folders.MAX_DEPTH and all(map(_is_ordinary, parts)) else None
 
@@ -187,7 +187,7 @@ def name_fault(name: str) -> str | None:
 def fields_fault(fields: Mapping[str, Any]) -> str | None:
     """Return why an object cannot have metadata, or None if it can.
 
-    The texts go into headers of answers; control characters would end them.
+    The texts go into headers of answers, which a control character would end.
     """
     for key, value in fields.items():
         if key == "metadata":

@@ -1,4 +1,4 @@
-"""Resumable uploads that have begun: an object's metadata, and what has come of its content.
+"""Keep the resumable uploads that have begun: the metadata of each object, and the part of its content that came.
 
 They are kept in memory and do not survive a restart; a client then begins again.
 """
@@ -23,12 +23,11 @@ class Upload:
     """A resumable upload.
 
     :param fields: of the object, as in `Stored`
-    :param expected: the size of the content in bytes, if the client told it at the start
+    :param expected: the size of the content in bytes, if the client sent it at the start
     :param result: the object, once all of its content has come
     :param is_receiving: whether a request is sending content now
     """
 
-    id: str
     bucket: str
     name: str
     fields: dict[str, Any]
@@ -37,6 +36,7 @@ class Upload:
     expected: int | None
     result: Stored | None = None
     is_receiving: bool = False
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     last_used: float = field(default_factory=time.monotonic)
 
 
@@ -46,12 +46,11 @@ class Uploads:
     def __init__(self) -> None:
         self._uploads: dict[str, Upload] = {}
 
-    def begin(self, **values: Any) -> Upload:
-        """Begin an upload; `values` are fields of `Upload`.
+    def add(self, upload: Upload) -> None:
+        """Keep an upload that begins.
 
         :raises TooManyRequests: if content is being sent to all of `MAX_UPLOADS`
         """
-        upload = Upload(id=secrets.token_urlsafe(32), **values)
         now = time.monotonic()
         idle = sorted((u for u in self._uploads.values() if not u.is_receiving), key=lambda u: u.last_used)
         for old in idle:
@@ -61,7 +60,6 @@ class Uploads:
         if len(self._uploads) >= MAX_UPLOADS:
             raise TooManyRequests(f"{MAX_UPLOADS} resumable uploads are under way.")
         self._uploads[upload.id] = upload
-        return upload
 
     def find(self, upload_id: str) -> Upload | None:
         """Return an upload, and note that it is used."""
@@ -71,6 +69,6 @@ class Uploads:
         return upload
 
     def remove(self, upload_id: str) -> None:
-        """Forget an upload, with what has come of its content."""
+        """Forget an upload, and discard the content that came."""
         if upload := self._uploads.pop(upload_id, None):
             upload.draft.discard()

@@ -1,7 +1,7 @@
-"""What the API refuses in a job that is to be created: all faults in one INVALID_ARGUMENT, in the API's wording.
+"""Refuse an invalid job at its creation: all faults in one INVALID_ARGUMENT, in the API's wording.
 
-Independent of the provider's own rules (`spec.py`), as a server is: a client's fault must meet it. Only the rule of a
-job's id, which is a guess on both sides, is the same one.
+The rules are independent of the provider's own (`spec.py`), as a server's are, so that a mistake there shows here. Only
+the rule of a job's id is shared, because it is a guess on both sides.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ KERNEL = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,127}")
 EMAIL = re.compile(r"[^@\s/]+@[^@\s/]+")
 COMMIT_SHA = re.compile(r"[0-9a-f]{4,64}")
 OBJECT_NAME_MAX = 1024  # bytes of UTF-8
-OBJECT_NAME_ROOM = 192  # bytes that the job's id and the notebook's name add to the folder of the output
+OBJECT_NAME_ROOM = 192  # bytes for the job's id and the notebook's name, below the folder of the output
 LABELS_MAX = 64
 NAME_MAX = 1024  # characters of another resource's name
-DURATION_MAX = 315_576_000_000  # seconds; what JSON can express of a google.protobuf.Duration
+DURATION_MAX = 315_576_000_000  # seconds; the longest google.protobuf.Duration that JSON can express
 
 
 def check_location(location: str) -> None:
-    """Refuse what cannot be a region.
+    """Refuse a text that cannot be a region.
 
-    :raises InvalidArgument: for anything not of the form ``us-central1``
+    :raises InvalidArgument: if it is not of the form ``us-central1``
     """
     if not LOCATION.fullmatch(location):
         raise InvalidArgument(f"Location {location!r} is not a supported location.")
@@ -110,7 +110,7 @@ def _source_faults(job: Any) -> Iterator[tuple[str, str]]:
 
 
 def _object_fault(name: str, most: int) -> str | None:
-    """Return what Cloud Storage does not allow in the name of an object."""
+    """Return why Cloud Storage does not allow the name of an object, or None if it does."""
     if len(name.encode()) > most:
         return f"The name of the object has {len(name.encode())} bytes; at most {most} are allowed."
     if name.strip("/") in (".", ".."):
