@@ -9,7 +9,7 @@ from airflow.utils.session import create_session
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
-from airflow_provider_nbjob.plugins.notebook_jobs.access import NOT_MAPPED, ReaderOfDags, TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import NOT_MAPPED, ReaderOfDags, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.charts import charts_of
 from airflow_provider_nbjob.plugins.notebook_jobs.durations import age_text
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter, field_text

@@ -15,7 +15,7 @@ from sqlalchemy.sql import ColumnElement
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, Record, read_record
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook.text import one_line
-from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableDags, TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import ReadableDags, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter
 from airflow_provider_nbjob.plugins.notebook_jobs.tries import (
     UNFINISHED,

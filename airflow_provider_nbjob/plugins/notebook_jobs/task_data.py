@@ -20,7 +20,7 @@ from airflow_provider_nbjob import names
 from airflow_provider_nbjob.connection import DEFAULT_CONN_ID, Connection
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, Record, read_record
 from airflow_provider_nbjob.lifecycle.tries import Tries
-from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.tries import XCOM, record_text
 from airflow_provider_nbjob.rendering import MASK
 

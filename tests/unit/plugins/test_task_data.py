@@ -5,7 +5,7 @@ from airflow.models.serialized_dag import SerializedDagModel
 from airflow.sdk import DAG
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import WAY, _arguments
 
 SHARED = {
