@@ -1,52 +1,47 @@
-"""Airflow's own masker, over texts and JSON values.
+"""Mask secrets in texts and JSON values, by Airflow's own maskers.
 
-Airflow masks what a task logs, and its rendered fields. It masks neither the exceptions that callbacks get, nor XComs,
-nor events of triggers, nor what a plugin shows: these pass `redact` first.
+Airflow masks what a task logs, and its rendered fields. It does not mask the exceptions that callbacks get, XComs,
+events of triggers, and the pages of a plugin: their values pass `redact` first.
 
-A process holds two maskers (read in 3.1.0, 3.1.8, 3.2.2 and 3.3.2): that of the task SDK, which knows the secrets of
-workers and triggerers, and that of Airflow's core, which the API server and the models of the metadata database use. A
-value is given to both. Their modules are private, with the same names in all of these versions: only this one knows
-them.
+A process has up to two maskers, see `secrets_maskers`; a value passes both.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import Any
 
-FAILED = "<redaction-failed>"  # Airflow's own word
-DIGITS_BITS_MAX = 1024  # of a number whose digits are searched; Python writes none of more than 4300 digits
-FORM_MIN = 8  # characters of a line or of an escaped form of a secret that is masked too
+from airflow_provider_nbjob.airflow_compat import SecretsMasker, secrets_maskers
 
-_MODULES = ("airflow.sdk._shared.secrets_masker", "airflow._shared.secrets_masker")
+FAILED = "<redaction-failed>"  # as Airflow's masker writes it
+DIGITS_BITS_MAX = 1024  # bits of an integer whose digits are searched; Python converts at most 4300 digits to a text
+FORM_MIN = 8  # characters; a shorter line or escaped form of a secret is not masked by itself
 
 
 def redact(value: Any, name: str | None = None) -> Any:
     """Return the same value with each secret that Airflow knows replaced by ``***``.
 
-    Texts are searched for secrets, in dicts (keys too), lists and tuples of whatever depth. All texts below a key that
-    Airflow holds for a secret's name (``password``, ``token``, ``api_key``, and what ``[core]
-    sensitive_var_conn_names`` adds) are replaced whole. A number is replaced if its digits are a secret. The value
-    given is not changed.
+    Texts are searched for secrets, in dicts (keys too), lists and tuples of any depth. If Airflow takes a key for the
+    name of a secret (``password``, ``token``, ``api_key``, and those of ``[core] sensitive_var_conn_names``), all texts
+    below it are replaced whole. A number is replaced if its digits are a secret. The value given is not changed.
 
-    :param name: the key or the name under which the value stands, if it has one
+    :param name: the key or the name of the value, if it has one
     :return: ``<redaction-failed>`` if the value is nested too deep to be searched
     """
     try:
-        return _redacted(value, name, _maskers())
+        return _redacted(value, name, secrets_maskers())
     except RecursionError:
         return FAILED
 
 
 def is_sensitive(name: str) -> bool:
-    """Return whether Airflow hides what stands under this name."""
-    return any(masker.should_hide_value_for_key(name) for masker in _maskers())
+    """Return whether Airflow hides values of this name."""
+    return any(masker.should_hide_value_for_key(name) for masker in secrets_maskers())
 
 
 def mask(secret: str) -> None:
-    """Have Airflow mask a text from here on, in this process and in its supervisor's logs, in its escaped forms too.
+    """Have Airflow mask a text and its escaped forms from now on, in this process and in its supervisor's logs.
 
     Airflow ignores texts shorter than ``[logging] min_length_masked_secret`` (5).
     """
@@ -56,11 +51,11 @@ def mask(secret: str) -> None:
 def mask_parameters(parameters: Any) -> None:
     """Have Airflow mask the secrets among a task's parameters, also as a notebook's code, errors and JSON spell them.
 
-    These are all texts below a name that Airflow holds for a secret's: it hides them in the rendered fields, but does
-    not know them in a log. And those that Airflow knows anyway, which it finds by their characters only: neither one
-    whose quotes are escaped, nor a single line of one that has several.
+    All texts below a name that Airflow takes for the name of a secret are secrets. Airflow hides them in the rendered
+    fields, but does not recognize them in a log. Other secrets Airflow knows and recognizes, but only if they are
+    spelt character by character: not if quotes in them are escaped, and not a single line of several.
     """
-    maskers = _maskers()
+    maskers = secrets_maskers()
     found = set(_sensitive(parameters, maskers))
     known = {secret for text in _texts(parameters) for masker in maskers for secret in _secrets_in(text, masker)}
     _register({*found, *(form for secret in found | known for form in _forms(secret))})
@@ -73,18 +68,7 @@ def _register(texts: set[str]) -> None:
         mask_secret(text)
 
 
-def _maskers() -> list[Any]:
-    """Return the maskers of this process; a worker may be installed without Airflow's core."""
-    found = []
-    for name in _MODULES:
-        try:
-            found.append(import_module(name)._secrets_masker())
-        except ImportError:
-            continue
-    return found
-
-
-def _redacted(value: Any, name: str | None, maskers: list[Any]) -> Any:
+def _redacted(value: Any, name: str | None, maskers: list[SecretsMasker]) -> Any:
     if name is not None and any(masker.should_hide_value_for_key(name) for masker in maskers):
         return _hidden(value)
     if isinstance(value, str):
@@ -105,8 +89,8 @@ def _redacted(value: Any, name: str | None, maskers: list[Any]) -> Any:
     return value
 
 
-def _masked(text: str, maskers: list[Any]) -> str:
-    """Return the text, and the very same object if there is no secret in it."""
+def _masked(text: str, maskers: list[SecretsMasker]) -> str:
+    """Return the text without secrets; the same object if there is no secret in it."""
     masked = text
     for masker in maskers:
         masked = masker.redact(masked)
@@ -114,7 +98,7 @@ def _masked(text: str, maskers: list[Any]) -> str:
 
 
 def _hidden(value: Any) -> Any:
-    """Hide all texts of a value, as Airflow does; numbers, booleans and None stay."""
+    """Replace all texts of a value, as Airflow does; numbers, booleans and None stay."""
     if isinstance(value, str):
         return "***"
     if isinstance(value, Mapping):
@@ -137,7 +121,7 @@ def _texts(value: Any) -> Iterator[str]:
             values += value
 
 
-def _sensitive(value: Any, maskers: list[Any]) -> Iterator[str]:
+def _sensitive(value: Any, maskers: list[SecretsMasker]) -> Iterator[str]:
     """Yield the texts below the names of secrets."""
     values = [value]
     while values:
@@ -152,12 +136,12 @@ def _sensitive(value: Any, maskers: list[Any]) -> Iterator[str]:
             values += value
 
 
-def _secrets_in(text: str, masker: Any) -> Iterator[str]:
+def _secrets_in(text: str, masker: SecretsMasker) -> Iterator[str]:
     if masker.replacer:
         yield from masker.replacer.findall(text)
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield how else a secret may be spelt: escaped as in Python and in JSON, and its lines."""
+    """Yield other spellings of a secret: escaped as in Python and in JSON, and its lines."""
     forms = (repr(secret)[1:-1], json.dumps(secret)[1:-1], *secret.splitlines())
     yield from {form for form in forms if form != secret and len(form) >= FORM_MIN}

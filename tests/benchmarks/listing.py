@@ -90,9 +90,9 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     from fastapi.testclient import TestClient
     from sqlalchemy import event
 
-    from airflow_provider_nbjob.plugins.notebook_jobs.access import DagReader, ReadableDags, dag_reader
     from airflow_provider_nbjob.plugins.notebook_jobs.app import app, get_user
-    from airflow_provider_nbjob.plugins.notebook_jobs.listing import PAGE_SIZE
+    from airflow_provider_nbjob.plugins.notebook_jobs.authorization import DagReader, ReadableDags, dag_reader
+    from airflow_provider_nbjob.plugins.notebook_jobs.queries import PAGE_SIZE
 
     dag_ids = {f"dag_{n}" for n in range(DAGS)} | {f"other_{n}" for n in range(OTHER_DAGS)}
 

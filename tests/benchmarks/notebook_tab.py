@@ -68,7 +68,7 @@ def job_with_output(hook, emulator: EmulatorProcess, content: str):
 def task_of(job):
     """What Airflow's database would hold of the task that ran the job."""
     from airflow_provider_nbjob.job.record import parse_record
-    from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
+    from airflow_provider_nbjob.plugins.notebook_jobs.authorization import TaskRef
     from airflow_provider_nbjob.plugins.notebook_jobs.task_data import WAY, TaskData, TaskTry
 
     now = datetime.now(timezone.utc)
@@ -84,10 +84,10 @@ def measure(task, looks: int) -> tuple[list[float], list[float]]:
     from fastapi.testclient import TestClient
 
     from airflow_provider_nbjob.plugins.notebook_jobs import task_page
-    from airflow_provider_nbjob.plugins.notebook_jobs.access import Reader, readable_task, reader_of
     from airflow_provider_nbjob.plugins.notebook_jobs.app import app
-    from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
+    from airflow_provider_nbjob.plugins.notebook_jobs.authorization import Reader, readable_task, reader_of
     from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
+    from airflow_provider_nbjob.plugins.notebook_jobs.ttl_cache import TTLCache
 
     client = TestClient(app)
     reader = Reader("somebody", xcoms=True, logs=True)
@@ -104,8 +104,8 @@ def measure(task, looks: int) -> tuple[list[float], list[float]]:
     with mock.patch.object(task_page, "_load", return_value=task):
         look()  # loads Google's clients, once in a process
         for _ in range(looks):
-            task_page._outcomes, task_page._documents = Outcomes(), Cache(max_bytes=2**26)
-            task_page._views = Cache(max_bytes=2**20, seconds=0)
+            task_page._outcomes, task_page._documents = Outcomes(), TTLCache(max_bytes=2**26)
+            task_page._views = TTLCache(max_bytes=2**20, seconds=0)
             first.append(look())
             again += [look() for _ in range(5)]
     return first, again

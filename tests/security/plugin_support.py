@@ -27,7 +27,7 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.lifecycle.tries import Tries
-from airflow_provider_nbjob.plugins.notebook_jobs import access, task_page
+from airflow_provider_nbjob.plugins.notebook_jobs import authorization, task_page
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
 from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 from tests.metadata import HISTORY, START, TI, XCOM, Rows
@@ -141,7 +141,7 @@ class Site:
             return site.service
 
         monkeypatch.setattr(NotebookExecutionJobHook, "get_conn", get_conn)
-        monkeypatch.setattr(access, "get_auth_manager", lambda: self.people)
+        monkeypatch.setattr(authorization, "get_auth_manager", lambda: self.people)
         monkeypatch.setitem(app.dependency_overrides, get_user, self.people.user)
         monkeypatch.setattr(task_page, "_outcomes", type(task_page._outcomes)())
         monkeypatch.setattr(task_page, "_google", type(task_page._google)())

@@ -109,12 +109,12 @@ def test_those_who_may_see_less_share_no_answer_with_those_who_see_more(hanging)
 def test_a_thread_that_hangs_counts_until_it_ends():
     import asyncio
 
-    from airflow_provider_nbjob.plugins.notebook_jobs.bounded import Bounded, TookTooLong
+    from airflow_provider_nbjob.plugins.notebook_jobs.bounded_executor import BoundedExecutor, TookTooLong
 
     gate = threading.Event()
 
     async def scene():
-        bounded = Bounded(seconds=0.05, threads=4, at_once={"user": 1})
+        bounded = BoundedExecutor(seconds=0.05, threads=4, at_once={"user": 1})
         for number in range(2):
             with pytest.raises(TookTooLong, match="did not answer"):
                 await bounded.run(gate.wait, key="same", claims={"user": "a"})
@@ -129,10 +129,10 @@ def test_a_thread_that_hangs_counts_until_it_ends():
 def test_an_error_is_shared_and_not_kept():
     import asyncio
 
-    from airflow_provider_nbjob.plugins.notebook_jobs.bounded import Bounded
+    from airflow_provider_nbjob.plugins.notebook_jobs.bounded_executor import BoundedExecutor
 
     async def scene():
-        bounded = Bounded(seconds=patient(5), threads=2)
+        bounded = BoundedExecutor(seconds=patient(5), threads=2)
         for _ in range(3):
             answers = await asyncio.gather(
                 *(bounded.run({}.popitem, key="k") for _ in range(3)), return_exceptions=True

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
+from airflow_provider_nbjob.plugins.notebook_jobs.ttl_cache import TTLCache
 from tests.security.plugin_support import QUERY, cell, notebook, printed, record_of
 from tests.support.fake_google import OUTPUT
 
@@ -60,7 +60,7 @@ def test_what_has_changed_is_shown_anew(site, change):
 
 
 def test_a_cache_holds_no_more_bytes_than_it_may():
-    cache: Cache[bytes] = Cache(max_bytes=30)
+    cache: TTLCache[bytes] = TTLCache(max_bytes=30)
     for key in "abc":
         cache.put(key, b"0123456789", 10)
     assert cache.get("a")
@@ -75,20 +75,20 @@ def test_a_cache_holds_no_more_bytes_than_it_may():
 
 @pytest.mark.parametrize("size", [0, 1, 5])
 def test_a_cache_holds_no_more_values_than_it_may(size):
-    cache: Cache[int] = Cache(max_bytes=10_000, max_items=20)
+    cache: TTLCache[int] = TTLCache(max_bytes=10_000, max_items=20)
     for number in range(100):
         cache.put(number, number, size)
     assert sum(cache.get(number) is not None for number in range(100)) <= 20
 
 
 def test_a_cache_forgets_what_is_old():
-    cache: Cache[int] = Cache(max_bytes=100, seconds=0)
+    cache: TTLCache[int] = TTLCache(max_bytes=100, seconds=0)
     cache.put("a", 1, 1)
     assert cache.get("a") is None
 
 
 def test_threads_share_a_cache_and_its_bound_holds():
-    cache: Cache[bytes] = Cache(max_bytes=1000)
+    cache: TTLCache[bytes] = TTLCache(max_bytes=1000)
     failed = []
 
     def use(seed):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
+from importlib import import_module
+from inspect import signature
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +14,15 @@ from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk.execution_time import supervisor, task_runner
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from airflow_provider_nbjob.airflow_compat import NotInThisAirflow, state_of_task, xcom_of_task
+from airflow_provider_nbjob import airflow_compat
+from airflow_provider_nbjob.airflow_compat import (
+    NotInThisAirflow,
+    is_tasks_test,
+    runs_in_process,
+    secrets_maskers,
+    state_of_task,
+    xcom_of_task,
+)
 from airflow_provider_nbjob.lifecycle import cancellation
 from tests.support.fake_service import JOB
 
@@ -22,6 +34,49 @@ def test_the_names_are_in_this_airflow():
     assert "SUPERVISOR_COMMS" in task_runner.__annotations__
     assert callable(RuntimeTaskInstance.get_task_states)
     assert callable(XCom.get_one)
+
+
+def test_airflow_has_two_maskers_with_what_is_used_of_them():
+    maskers = secrets_maskers()
+    assert packages_of(maskers) == list(airflow_compat._MASKERS)
+    for masker in maskers:
+        signature(masker.should_hide_value_for_key).bind("name")
+        signature(masker.redact).bind("text")
+        assert isinstance(masker.replacer, re.Pattern | None)
+
+
+def packages_of(maskers) -> list[str]:
+    return [type(masker).__module__.rpartition(".")[0] for masker in maskers]
+
+
+def test_a_worker_without_airflow_s_core_has_one_masker(monkeypatch):
+    monkeypatch.setitem(sys.modules, "airflow._shared.secrets_masker", None)
+    assert packages_of(secrets_maskers()) == ["airflow.sdk._shared.secrets_masker"]
+
+
+@pytest.mark.parametrize("module", airflow_compat._MASKERS)
+def test_a_masker_that_cannot_be_had_is_an_error_and_not_a_text_with_secrets(monkeypatch, module):
+    monkeypatch.delattr(import_module(module), "_secrets_masker")
+    with pytest.raises(AttributeError, match="_secrets_masker"):
+        secrets_maskers()
+
+
+def test_a_process_whose_task_runner_is_gone_is_taken_for_a_worker(monkeypatch, caplog):
+    """A worker's end does not say that its task is over: nothing that goes on is stopped."""
+    monkeypatch.setenv("AIRFLOW_TEST_MODE", "True")
+    monkeypatch.setitem(sys.modules, task_runner.__name__, None)
+    assert not runs_in_process()
+    assert not is_tasks_test()
+    assert "cannot be found out in this Airflow" in caplog.text
+    with pytest.raises(NotInThisAirflow, match="task_runner"):
+        state_of_task(TI)
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_command_is_known_by_its_supervisor(monkeypatch, runs):
+    comms = object.__new__(supervisor.InProcessSupervisorComms) if runs else object()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+    assert runs_in_process() is runs
 
 
 def called_in_another_way() -> None:

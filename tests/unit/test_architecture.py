@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -21,8 +22,8 @@ KNOWS = {
     "notebook": {"exceptions", "names"},
     "job": {"exceptions", "names", "notebook"},
     "outages": {"exceptions"},
-    "masking": {},
     "airflow_compat": {},
+    "masking": {"airflow_compat"},
     "get_provider_info": {},
     "rendering": {"exceptions", "notebook"},
     "links": {"exceptions", "job"},
@@ -52,6 +53,20 @@ AIRFLOW = {
     *("masking", "operators", "plugins", "sensors", "triggers"),
 }
 GOOGLE = {"emulator", "hooks"}
+# The modules that may use what is not public API of Airflow. Public are other providers, `airflow.configuration`, by which
+# the API server reads options, and what "Public Interface for Airflow 3.0+" in its documentation names.
+COMPATIBILITY = {"airflow_compat.py", "plugins/notebook_jobs/airflow_compat.py"}
+PUBLIC_AIRFLOW = (
+    *("airflow.__version__", "airflow.configuration", "airflow.plugins_manager", "airflow.providers"),
+    *("airflow.sdk", "airflow.timetables.base", "airflow.triggers.base"),
+)
+NOT_PUBLIC_SDK = ("airflow.sdk._shared", "airflow.sdk.definitions", "airflow.sdk.execution_time")
+# Each is used in one module: two are base classes, which must be there when that module is imported.
+NOT_PUBLIC_BUT_USED = {
+    "arguments/mapping.py": "airflow.sdk.definitions.mappedoperator.OperatorPartial",
+    "lifecycle/task_output.py": "airflow.sdk.definitions.xcom_arg.PlainXComArg",
+    "sensors/window.py": "airflow.serialization.encoders.coerce_to_core_timetable",
+}
 # Decisions, in rooms that know Airflow.
 PURE = ("lifecycle/tries.py", "lifecycle/recovery.py", "lifecycle/outcome.py", "arguments/templates.py")
 
@@ -149,6 +164,28 @@ def test_only_hooks_and_the_emulator_import_google():
     assert importers <= {"hooks", "emulator"}
 
 
+def test_only_compatibility_modules_use_what_is_not_public_api_of_airflow():
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        module = str(path.relative_to(PACKAGE))
+        used = [m for m in {*imports(path), *named_modules(path)} if is_private_to_airflow(m)]
+        if used and module not in COMPATIBILITY:
+            found[module] = ", ".join(used)
+    assert found == NOT_PUBLIC_BUT_USED
+
+
+def is_private_to_airflow(module: str) -> bool:
+    return is_below(module, ("airflow",)) and (not is_below(module, PUBLIC_AIRFLOW) or is_below(module, NOT_PUBLIC_SDK))
+
+
+def named_modules(path: Path):
+    """Yield the texts in a file that name a module of Airflow, as `import_module` takes them."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and re.fullmatch(r"airflow(\.\w+)+", text):
+            yield text
+
+
 def test_only_plugins_know_the_rendering_of_notebooks():
     importers = {
         path.relative_to(PACKAGE).parts[0]
@@ -163,6 +200,10 @@ def test_the_check_itself_sees_a_broken_rule(tmp_path):
     path.write_text("if TYPE_CHECKING:\n    import grpc\ndef f():\n    from google import auth\n")
     assert list(imports(path)) == ["google.auth"]
     assert list(imports(path, only_at_import=True)) == []
+    path.write_text("from airflow.models.dag import DagModel\nfind('airflow._shared.secrets_masker')\n")
+    assert all(map(is_private_to_airflow, [*imports(path), *named_modules(path)]))
+    assert list(named_modules(path)) == ["airflow._shared.secrets_masker"]
+    assert not is_private_to_airflow("airflow.sdk.BaseOperator")
 
 
 def test_parsing_a_dag_loads_nothing_heavy():

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from airflow_provider_nbjob.plugins.notebook_jobs import jobs_page, task_page
+from airflow_provider_nbjob.plugins.notebook_jobs.airflow_compat import get_user
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import HEADERS, page
 
 log = logging.getLogger(__name__)

@@ -22,12 +22,12 @@ from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_exec
 from airflow_provider_nbjob.notebook.parameters import INJECTED_TAG
 from airflow_provider_nbjob.notebook.results import collect_results
 from airflow_provider_nbjob.notebook.source import GZIP_MAGIC
-from airflow_provider_nbjob.plugins.notebook_jobs.access import Reader
-from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import Reader
 from airflow_provider_nbjob.plugins.notebook_jobs.hidden import Hidden, TooManySecrets
 from airflow_provider_nbjob.plugins.notebook_jobs.lookup import NotOurs, look_up
 from airflow_provider_nbjob.plugins.notebook_jobs.problems import public_message
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import Place, TaskData
+from airflow_provider_nbjob.plugins.notebook_jobs.ttl_cache import TTLCache
 from airflow_provider_nbjob.rendering import MASK, NOTEBOOK_MAX_BYTES, NotRendered
 
 if TYPE_CHECKING:
@@ -320,8 +320,8 @@ class Outcomes:
     """
 
     def __init__(self) -> None:
-        self._kept: Cache[Outcome] = Cache(max_bytes=16 * MIB)
-        self._contents: Cache[bytes] = Cache(max_bytes=NOTEBOOK_MAX_BYTES, max_items=4, seconds=30)
+        self._kept: TTLCache[Outcome] = TTLCache(max_bytes=16 * MIB)
+        self._contents: TTLCache[bytes] = TTLCache(max_bytes=NOTEBOOK_MAX_BYTES, max_items=4, seconds=30)
 
     def of(self, hook: NotebookExecutionJobHook, stored: StoredNotebook, place: Place) -> Outcome:
         """Return what an executed notebook tells.

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from urllib.parse import quote
 
-from airflow.utils.session import create_session
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
-from airflow_provider_nbjob.plugins.notebook_jobs.access import NOT_MAPPED, ReaderOfDags, TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.airflow_compat import create_session
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import NOT_MAPPED, ReaderOfDags, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.charts import charts_of
 from airflow_provider_nbjob.plugins.notebook_jobs.durations import age_text
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter, field_text
-from airflow_provider_nbjob.plugins.notebook_jobs.listing import CHART_RUNS, list_jobs
+from airflow_provider_nbjob.plugins.notebook_jobs.listing import list_jobs
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
+from airflow_provider_nbjob.plugins.notebook_jobs.queries import CHART_RUNS
 from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 
 SOON, LATER = 10, 30  # seconds to the next look, where a job of the page goes on and where none does

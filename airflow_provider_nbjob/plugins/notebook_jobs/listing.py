@@ -1,4 +1,4 @@
-"""The jobs of this Airflow: read from its metadata database, in a number of queries that does not grow with them."""
+"""List the jobs of this Airflow, as far as their reader may see them."""
 
 from __future__ import annotations
 
@@ -8,41 +8,30 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, literal, null, or_, select, tuple_, union_all
+from sqlalchemy.engine import Row
 from sqlalchemy.orm import Session
-from sqlalchemy.sql import ColumnElement
 
-from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, Record, read_record
+from airflow_provider_nbjob.job.record import Record, read_record
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook.text import one_line
-from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableDags, TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import ReadableDags, TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter
-from airflow_provider_nbjob.plugins.notebook_jobs.tries import (
-    UNFINISHED,
-    XCOM,
-    known_tasks,
-    record_text,
-    same_task_instance,
-    tries,
-)
-
-PAGE_SIZE = 50
-CHART_RUNS = 20
-SEARCHED = ("dag_id", "task_id", "run_id", "job_name", "rendered_map_index")
+from airflow_provider_nbjob.plugins.notebook_jobs.queries import PAGE_SIZE, TaskIds, known_tasks, page_of_jobs
+from airflow_provider_nbjob.plugins.notebook_jobs.task_data import STATES_OF_ACTIVE_TRY
 
 
 @dataclass(frozen=True)
 class JobRow:
     """One try of a task, and the job that it submitted.
 
-    :param started: the task's start, UTC
-    :param ended: the task's end, UTC; `None` while it goes on
-    :param task_state: the task's, by Airflow's name
-    :param state: the job's by the API's name where it is known; else ``ACTIVE``, ``JOB_STATE_FAILED`` where the task
+    :param started: start of the task, UTC
+    :param ended: end of the task, UTC; None while it has not ended
+    :param task_state: state of the task, by Airflow's name
+    :param state: state of the job, by the API's name; if it is not known, ``ACTIVE``, ``JOB_STATE_FAILED`` if the task
         failed, or ``UNKNOWN``
-    :param record: what the task told of its job; None if that is not known any more
-    :param error: what went wrong, as one line: of the failing cell, else of the job's status; empty if that is not
-        known, or not the reader's to see
+    :param record: the record that the task made of its job; None if Airflow no longer has it
+    :param error: one line: the error of the failing cell, or the message of the job's status; empty if it is not
+        known, or if the reader may not see it
     """
 
     task: TaskRef
@@ -55,54 +44,54 @@ class JobRow:
     error: str = ""
 
     def seconds(self, now: datetime) -> float | None:
-        """How long the task took, or has taken so far; `None` if it has an end that nobody wrote down."""
+        """Return the duration of the task until its end or until now; None if it has ended and its end is not known."""
         end = now if self.goes_on else self.ended
         return max(0.0, (end - self.started).total_seconds()) if end else None
 
     @property
     def goes_on(self) -> bool:
-        """Whether the task has not ended."""
-        return self.ended is None and self.task_state in UNFINISHED
+        """Return whether the task has not ended."""
+        return self.ended is None and self.task_state in STATES_OF_ACTIVE_TRY
 
     @property
     def has_failed(self) -> bool:
-        """Whether the job failed, or its task."""
+        """Return whether the job or its task failed."""
         return self.state == "JOB_STATE_FAILED" or self.task_state in ("failed", "up_for_retry")
 
     @property
     def job_id(self) -> str:
-        """The last part of the job's name; empty if that is not known."""
+        """Return the last part of the job's name; empty if the name is not known."""
         return self.record.name.job_id if self.record else ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A page of jobs, newest first, and what stands around it.
+    """A page of jobs, newest first, with the counts, charts and filters around it.
 
-    :param total: of all pages
-    :param counts: of jobs by state, most first, whatever state is asked for
-    :param page: that is shown; from 1
-    :param tasks: ids of DAG and task, of all that the person may ask for
-    :param runs: the last tries of the tasks of the page, each oldest first, by the ids of DAG and task
-    :param notes: what is left out as it is not the reader's to see
+    :param total: number of jobs on all pages
+    :param counts: number of jobs by state, largest first; the filter of states does not apply
+    :param page: number of this page, from 1
+    :param tasks: ids of DAG and task that the reader may filter by
+    :param runs: the last tries of each task of the page, oldest first, by the ids of DAG and task
+    :param notes: sentences that say what the reader may not see
     """
 
     rows: list[JobRow] = field(default_factory=list)
     total: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     page: int = 1
-    tasks: list[tuple[str, str]] = field(default_factory=list)
-    runs: dict[tuple[str, str], list[JobRow]] = field(default_factory=dict)
+    tasks: list[TaskIds] = field(default_factory=list)
+    runs: dict[TaskIds, list[JobRow]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
     def pages(self) -> int:
-        """How many there are; one where there are no jobs."""
+        """Return the number of pages; 1 if there are no jobs."""
         return max(1, -(-self.total // PAGE_SIZE))
 
     @property
     def first(self) -> int:
-        """The number of the page's first row among all, from 1; 0 if there is none."""
+        """Return the position of the page's first row among all jobs, from 1; 0 if the page has no rows."""
         return (self.page - 1) * PAGE_SIZE + 1 if self.rows else 0
 
 
@@ -113,10 +102,10 @@ def list_jobs(
     *,
     narrow: Callable[[set[str]], ReadableDags] | None = None,
 ) -> Listing:
-    """Return jobs of the DAGs that may be read, by two queries, or three if the page is out of range.
+    """Return jobs of the DAGs that may be read, by two queries, or by three if the page is out of range.
 
-    :param readable_dag_ids: nothing of another DAG is looked at
-    :param narrow: which of the DAGs that have jobs may be listed, and with errors; default: all
+    :param readable_dag_ids: nothing of other DAGs is read
+    :param narrow: returns which of the DAGs that have jobs may be listed, and which with errors; default: all
     """
     tasks = [(dag_id, task_id) for dag_id, task_id in session.execute(known_tasks(readable_dag_ids))]
     known = {dag_id for dag_id, _ in tasks}
@@ -145,9 +134,11 @@ def _notes(known: set[str], readable: ReadableDags) -> list[str]:
     return notes
 
 
-def _read(session: Session, asked: list[tuple[str, str]], wanted: JobFilter, readable: ReadableDags) -> Listing:
-    counts, rows, runs = {}, [], defaultdict(list)
-    for row in session.execute(_statement(asked, wanted)):
+def _read(session: Session, asked: list[TaskIds], wanted: JobFilter, readable: ReadableDags) -> Listing:
+    counts: dict[str, int] = {}
+    rows: list[tuple[int, JobRow]] = []
+    runs: defaultdict[TaskIds, list[tuple[int, JobRow]]] = defaultdict(list)
+    for row in session.execute(page_of_jobs(asked, wanted)):
         if row.part == "count":
             counts[str(row.state)] = row.position
         elif row.part == "page":
@@ -164,70 +155,11 @@ def _read(session: Session, asked: list[tuple[str, str]], wanted: JobFilter, rea
     )
 
 
-def _statement(asked: list[tuple[str, str]], wanted: JobFilter) -> Any:
-    """All that a page shows, in one statement: the tries are looked up once, which is what takes the time."""
-    every = tries(asked, named=wanted.text is not None)
-    conditions = _conditions(every, wanted)
-    found = select(every).where(*conditions).cte("found") if conditions else every
-    page = (
-        select(found)
-        .where(*[found.c.state == wanted.state] if wanted.state else [])
-        .order_by(*_newest_first(found))
-        .limit(PAGE_SIZE)
-        .offset((wanted.page - 1) * PAGE_SIZE)
-        .cte("page")
-    )
-    names = every.c.keys()
-    its_record = and_(page.c.on_record, XCOM.c.key == JOB_XCOM_KEY, same_task_instance(XCOM, page))
-    position = func.row_number().over(order_by=_newest_first(page))
-    shown = select(literal("page").label("part"), position.label("position"), page, record_text().label("record"))
-    runs = _last_runs(every, page)
-    counts = select(found.c.state, func.count().label("number")).group_by(found.c.state).subquery("counts")
-    return union_all(
-        shown.select_from(page).outerjoin(XCOM, its_record),
-        select(literal("run"), runs.c.position, *(runs.c[name] for name in names), null()),
-        select(literal("count"), counts.c.number, *(counts.c[n] if n == "state" else null() for n in names), null()),
-    )
-
-
-def _last_runs(every: Any, page: Any) -> Any:
-    """Return the newest tries of the tasks of a page, whatever else is asked for."""
-    rank = func.row_number().over(partition_by=(every.c.dag_id, every.c.task_id), order_by=_newest_first(every)[:1])
-    shown = select(page.c.dag_id, page.c.task_id)
-    of_page = select(every, rank.label("position")).where(tuple_(every.c.dag_id, every.c.task_id).in_(shown))
-    ranked = of_page.subquery("ranked")
-    return select(ranked).where(ranked.c.position <= CHART_RUNS).subquery("runs")
-
-
-def _position(item: tuple[Any, Any]) -> Any:
+def _position(item: tuple[int, JobRow]) -> int:
     return item[0]
 
 
-def _conditions(found: Any, wanted: JobFilter) -> list[ColumnElement[bool]]:
-    conditions = []
-    if wanted.since:
-        conditions.append(found.c.started >= wanted.since)
-    if wanted.until:
-        conditions.append(found.c.started < wanted.until)
-    if wanted.text:
-        conditions.append(or_(*(found.c[name].icontains(wanted.text, autoescape=True) for name in SEARCHED)))
-    return conditions
-
-
-def _newest_first(found: Any) -> tuple[ColumnElement[Any], ...]:
-    # Many tasks may start at the same time; the rest of the key keeps the order from one page to the next.
-    columns = found.c
-    return (
-        columns.started.desc(),
-        columns.dag_id,
-        columns.run_id,
-        columns.task_id,
-        columns.map_index,
-        columns.try_number.desc(),
-    )
-
-
-def _row(row: Any, *, with_error: bool = False) -> JobRow:
+def _row(row: Row[Any], *, with_error: bool = False) -> JobRow:
     record = read_record(getattr(row, "record", None))
     state = str(row.state)
     return JobRow(

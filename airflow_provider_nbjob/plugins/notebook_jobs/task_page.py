@@ -11,16 +11,15 @@ from datetime import datetime, timezone
 from io import BytesIO
 from typing import Literal, TypeVar
 
-from airflow.utils.session import create_session
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, Response
 
 from airflow_provider_nbjob.exceptions import JobLost, NotebookUnreadable
 from airflow_provider_nbjob.notebook.executed import read_executed
-from airflow_provider_nbjob.plugins.notebook_jobs.access import ReadableTask, Reader, ReaderOfTask, TaskRef
-from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounded, TookTooLong
-from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
+from airflow_provider_nbjob.plugins.notebook_jobs.airflow_compat import create_session
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import ReadableTask, Reader, ReaderOfTask, TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.bounded_executor import SECONDS, BoundedExecutor, TookTooLong
 from airflow_provider_nbjob.plugins.notebook_jobs.hidden import TooManySecrets
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import (
     MIB,
@@ -38,8 +37,10 @@ from airflow_provider_nbjob.plugins.notebook_jobs.job_view import (
 from airflow_provider_nbjob.plugins.notebook_jobs.lookup import NotOurs, look_up
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
 from airflow_provider_nbjob.plugins.notebook_jobs.problems import public_message
-from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, load_task
+from airflow_provider_nbjob.plugins.notebook_jobs.queries import load_task
+from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData
 from airflow_provider_nbjob.plugins.notebook_jobs.timeline import steps_of
+from airflow_provider_nbjob.plugins.notebook_jobs.ttl_cache import TTLCache
 from airflow_provider_nbjob.rendering import (
     DOCUMENT_HEADERS,
     NOTEBOOK_MAX_BYTES,
@@ -63,10 +64,10 @@ NO_JOB = (
 NOT_READABLE = "You may not read the logs of this DAG's tasks, and the notebook is one of them."
 
 router = APIRouter(redirect_slashes=False)
-_google = Bounded()
+_google = BoundedExecutor()
 _outcomes = Outcomes()
-_documents: Cache[bytes] = Cache(max_bytes=64 * MIB)
-_views: Cache[JobView] = Cache(max_bytes=32 * MIB, max_items=500, seconds=REFRESH_SECONDS / 2)
+_documents: TTLCache[bytes] = TTLCache(max_bytes=64 * MIB)
+_views: TTLCache[JobView] = TTLCache(max_bytes=32 * MIB, max_items=500, seconds=REFRESH_SECONDS / 2)
 
 
 @router.get("/task")

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_nbjob.job.record import parse_record
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
 from tests.conftest import BUCKET, EmulatorProcess
 from tests.integration.conftest import LOCATION, arguments, lead_to, make_context

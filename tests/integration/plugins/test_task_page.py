@@ -13,12 +13,12 @@ from fastapi.testclient import TestClient
 
 from airflow_provider_nbjob.hooks import clients
 from airflow_provider_nbjob.plugins.notebook_jobs import task_page
-from airflow_provider_nbjob.plugins.notebook_jobs.access import Reader, TaskRef, readable_task, reader_of
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
-from airflow_provider_nbjob.plugins.notebook_jobs.bounded import SECONDS, Bounded
-from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import Reader, TaskRef, readable_task, reader_of
+from airflow_provider_nbjob.plugins.notebook_jobs.bounded_executor import SECONDS, BoundedExecutor
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
+from airflow_provider_nbjob.plugins.notebook_jobs.ttl_cache import TTLCache
 from airflow_provider_nbjob.rendering import renderer
 from tests.integration.plugins.conftest import FAILING
 from tests.integration.test_operators import SLEEPING
@@ -43,10 +43,10 @@ def browser(monkeypatch):
     monkeypatch.setattr(task_page, "_load", lambda ref, with_record: client.task)
     monkeypatch.setattr(task_page, "SECONDS", patient(SECONDS))
     for name, made in {
-        "_google": Bounded(seconds=patient(SECONDS)),
+        "_google": BoundedExecutor(seconds=patient(SECONDS)),
         "_outcomes": Outcomes(),
-        "_documents": Cache(max_bytes=2**26),
-        "_views": Cache(max_bytes=2**24, seconds=3600),
+        "_documents": TTLCache(max_bytes=2**26),
+        "_views": TTLCache(max_bytes=2**24, seconds=3600),
     }.items():
         monkeypatch.setattr(task_page, name, made)
     return client

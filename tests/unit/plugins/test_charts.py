@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.charts import MARK, PLOT, charts_of
 from airflow_provider_nbjob.plugins.notebook_jobs.durations import age_text, duration_text
 from airflow_provider_nbjob.plugins.notebook_jobs.listing import JobRow

@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import sessionmaker
 
-from airflow_provider_nbjob.plugins.notebook_jobs import access
-from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs import authorization
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app, get_user
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.jobs_page import path_in_airflow
-from airflow_provider_nbjob.plugins.notebook_jobs.listing import PAGE_SIZE
+from airflow_provider_nbjob.plugins.notebook_jobs.queries import PAGE_SIZE
 from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 from tests.metadata import Rows, ended, record
 
@@ -39,7 +39,7 @@ class Person(SimpleNamespace):
 @pytest.fixture
 def person(monkeypatch) -> Person:
     person = Person()
-    monkeypatch.setattr(access, "get_auth_manager", lambda: person)
+    monkeypatch.setattr(authorization, "get_auth_manager", lambda: person)
     monkeypatch.setitem(app.dependency_overrides, get_user, lambda: person)
     return person
 

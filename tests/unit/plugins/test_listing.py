@@ -7,9 +7,9 @@ from sqlalchemy import event
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.orm import Session
 
-from airflow_provider_nbjob.plugins.notebook_jobs import listing as listing_module
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter
-from airflow_provider_nbjob.plugins.notebook_jobs.listing import CHART_RUNS, PAGE_SIZE, list_jobs
+from airflow_provider_nbjob.plugins.notebook_jobs.listing import list_jobs
+from airflow_provider_nbjob.plugins.notebook_jobs.queries import CHART_RUNS, PAGE_SIZE, page_of_jobs
 from tests.metadata import START, Rows, ended, record
 
 SUCCEEDED = ended("JOB_STATE_SUCCEEDED")
@@ -314,6 +314,6 @@ def test_the_number_of_queries_is_the_same_for_10_and_1000_jobs(rows, listed, en
 @pytest.mark.parametrize("dialect", [postgresql.dialect(), mysql.dialect()], ids=["postgresql", "mysql"])
 def test_the_statement_can_be_written_for_other_databases(dialect):
     wanted = JobFilter(text="100%", state="ACTIVE", since=START, page=3)
-    sql = str(listing_module._statement([("reports", "notebook")], wanted).compile(dialect=dialect))
+    sql = str(page_of_jobs([("reports", "notebook")], wanted).compile(dialect=dialect))
     assert "WITH tries AS" in sql
     assert "row_number() OVER (PARTITION BY" in sql

@@ -5,8 +5,9 @@ from airflow.models.serialized_dag import SerializedDagModel
 from airflow.sdk import DAG
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
-from airflow_provider_nbjob.plugins.notebook_jobs.task_data import WAY, _arguments
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.queries import given_arguments
+from airflow_provider_nbjob.plugins.notebook_jobs.task_data import WAY
 
 SHARED = {
     "task_id": "t",
@@ -28,7 +29,7 @@ def arguments(monkeypatch, **given):
             partial.expand(**expand) if expand else partial.expand_kwargs(expand_kwargs)
     # The operator as it was written has the attributes that the serialized one has; seen in 3.1.8 and 3.3.2.
     monkeypatch.setattr(SerializedDagModel, "get_dag", classmethod(lambda cls, dag_id, session: dag))
-    return _arguments(None, TaskRef("d", "r", "t"))
+    return given_arguments(None, TaskRef("d", "r", "t"))
 
 
 def test_what_was_given_and_the_defaults(monkeypatch):
@@ -67,4 +68,4 @@ def test_a_task_that_is_no_longer_in_its_dag(monkeypatch):
     with DAG("d", schedule=None) as dag:
         pass
     monkeypatch.setattr(SerializedDagModel, "get_dag", classmethod(lambda cls, dag_id, session: dag))
-    assert _arguments(None, TaskRef("d", "r", "t")) == {}
+    assert given_arguments(None, TaskRef("d", "r", "t")) == {}

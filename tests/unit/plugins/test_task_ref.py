@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_nbjob.plugins.notebook_jobs.access import ID_MAX, TaskRef
+from airflow_provider_nbjob.plugins.notebook_jobs.authorization import ID_MAX, TaskRef
 
 IDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=50)
 GOOD = {"dag_id": "d", "run_id": "r", "task_id": "t"}

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from airflow_provider_nbjob.plugins.notebook_jobs.bounded import Bounded, TookTooLong
+from airflow_provider_nbjob.plugins.notebook_jobs.bounded_executor import BoundedExecutor, TookTooLong
 from tests.support.patience import patient
 
 
 def test_what_a_function_returns_and_raises_comes_back():
     async def scene():
-        bounded = Bounded(seconds=patient(5), threads=2)
+        bounded = BoundedExecutor(seconds=patient(5), threads=2)
         assert await bounded.run(lambda: 3) == 3
         with pytest.raises(KeyError):
             await bounded.run({}.popitem)
@@ -29,7 +29,7 @@ def test_nobody_waits_for_one_that_hangs_and_no_more_begin_than_threads():
     release = threading.Event()
 
     async def scene():
-        bounded = Bounded(seconds=0.2, threads=2)
+        bounded = BoundedExecutor(seconds=0.2, threads=2)
         started = time.monotonic()
         hanging = [bounded.run(lambda: release.wait(patient(60))) for _ in range(2)]
         refused = bounded.run(lambda: 3)
@@ -54,7 +54,9 @@ def test_nobody_waits_for_one_that_hangs_and_no_more_begin_than_threads():
 def test_the_event_loop_goes_on_meanwhile():
     async def scene():
         ticked = threading.Event()
-        waiting = asyncio.ensure_future(Bounded(seconds=patient(20), threads=1).run(lambda: ticked.wait(patient(10))))
+        waiting = asyncio.ensure_future(
+            BoundedExecutor(seconds=patient(20), threads=1).run(lambda: ticked.wait(patient(10)))
+        )
         for _ in range(6):
             await asyncio.sleep(0.01)
         assert not waiting.done()

@@ -1,4 +1,7 @@
-"""Work that waits for others: a bucket or an API that is slow holds neither the event loop nor Airflow's threads."""
+"""Run blocking calls of Google Cloud in threads of their own.
+
+A slow bucket or API blocks neither the event loop of the API server nor the threads of Airflow's routes.
+"""
 
 from __future__ import annotations
 
@@ -11,59 +14,62 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 10.0
-THREADS = 8
-# Threads that may work at once for one user, and ask one place of Google's by one connection.
-AT_ONCE = {"user": 2, "place": 4}
+SECONDS = 10.0  # that a caller waits for a result
+MAX_THREADS = 8
+# Concurrent calls for one user, and for one place of Google Cloud by one connection.
+MAX_BY_CLAIM = {"user": 2, "place": 4}
+
+Claim = tuple[str, Hashable]  # a claim's name, such as "user", and its value
 
 
 class TookTooLong(Exception):
-    """It was not done in time, or not begun as too much else is under way."""
+    """The call did not finish in time, or was refused because too many others are running."""
 
 
-class Bounded:
-    """Runs functions in threads of its own, each for a bounded time.
+class BoundedExecutor:
+    """Run functions in a thread pool, with limits of time and of concurrent calls.
 
-    A function that is given up goes on in its thread until its own time limits end it, so its thread counts until then.
+    Python cannot end a thread. A function whose caller no longer waits runs until its own timeouts end it, and counts
+    as running until then.
 
-    :param seconds: after which a caller is waited for no longer
-    :param threads: functions at once; more are refused at once
-    :param at_once: functions at once for each value of a claim, by the claim's name
+    :param seconds: how long a caller waits
+    :param threads: maximum number of concurrent functions; further ones are refused without waiting
+    :param at_once: maximum number of concurrent functions for each value of a claim, by the claim's name
     """
 
     def __init__(
-        self, seconds: float = SECONDS, threads: int = THREADS, at_once: Mapping[str, int] | None = None
+        self, seconds: float = SECONDS, threads: int = MAX_THREADS, at_once: Mapping[str, int] | None = None
     ) -> None:
         self._seconds = seconds
         self._threads = threads
-        self._at_once = AT_ONCE if at_once is None else at_once
+        self._at_once = MAX_BY_CLAIM if at_once is None else at_once
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="notebook-jobs")
-        self._claimed: Counter[tuple[str, Hashable]] = Counter()
+        self._claimed: Counter[Claim] = Counter()
         self._under_way: dict[Hashable, Future[Any]] = {}
         self._running = 0
-        # A function may end before it is asked to say when, in the thread that asks: this one, which holds the lock.
+        # Reentrant: `add_done_callback` calls `_release` at once, in the thread that holds the lock, if the function
+        # has finished by then.
         self._lock = threading.RLock()
 
     async def run(
         self, function: Callable[[], T], *, key: Hashable = None, claims: Mapping[str, Hashable] | None = None
     ) -> T:
-        """Call a function and return what it returns.
+        """Call a function and return its result.
 
-        :param key: those who ask for the same key while it is under way get one answer, and count once; default: all
-            get their own
-        :param claims: for whom and where it works, by name; each has its limit
-        :raises TookTooLong: if it takes longer, or is not begun
+        :param key: callers with the same key share one call and its result; default: each caller has its own
+        :param claims: what the call counts against, by name; each has its limit
+        :raises TookTooLong: if the function does not finish in time, or is refused
         """
         future = self._shared(function, key, claims or {})
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._seconds)
         except asyncio.TimeoutError:
-            if future.done():  # in the last moment, or with a timeout of its own
+            if future.done():  # it finished at this moment, or raised a TimeoutError of its own
                 return future.result()
             raise TookTooLong(f"Google Cloud did not answer within {self._seconds:g} s.") from None
 
     def _shared(self, function: Callable[[], T], key: Hashable, claims: Mapping[str, Hashable]) -> Future[T]:
-        """Return what is under way for a key, else begin it."""
+        """Return the running call of a key, or start one."""
         with self._lock:
             if key is not None and key in self._under_way:
                 return self._under_way[key]
@@ -78,7 +84,7 @@ class Bounded:
             future.add_done_callback(lambda _: self._release(key, taken))
             return future
 
-    def _release(self, key: Hashable, taken: list[tuple[str, Hashable]]) -> None:
+    def _release(self, key: Hashable, taken: list[Claim]) -> None:
         with self._lock:
             self._running -= 1
             self._under_way.pop(key, None)

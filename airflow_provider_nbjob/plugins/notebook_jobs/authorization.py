@@ -1,7 +1,7 @@
-"""Who is asking, for what, and whether it is theirs to see: Airflow's own checks, as its core routes do them.
+"""Find out who sends a request, for which task instance, and what they may read, by Airflow's own checks.
 
-The routes of Airflow 3.1 to 3.3 ask for TASK_INSTANCE to show a task instance with its rendered arguments, for XCOM to
-show what it returned, and for TASK_LOGS to show its log.
+The checks are those of Airflow's core routes. In Airflow 3.1 to 3.3 these require TASK_INSTANCE to show a task instance
+with its rendered arguments, XCOM to show what it returned, and TASK_LOGS to show its log.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.batch_apis import IsAuthorizedDagRequest
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-from airflow.api_fastapi.core_api.security import GetUserDep
-from airflow.configuration import conf
-from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request
+
+from airflow_provider_nbjob.plugins.notebook_jobs.airflow_compat import (
+    BaseUser,
+    DagAccessEntity,
+    DagDetails,
+    GetUserDep,
+    IsAuthorizedDagRequest,
+    get_auth_manager,
+    team_of,
+    teams_of,
+)
 
 NOT_READABLE = "You may not read the task instances of this DAG."
 NOT_MAPPED = -1
@@ -24,7 +29,7 @@ ID_MAX = 1000  # characters; Airflow's ids have 250 at most, percent-encoded or 
 
 
 class TaskRef(NamedTuple):
-    """A task instance, and which of its tries is meant; `None` for the newest."""
+    """The ids of a task instance, and the number of one of its tries; None for the newest."""
 
     dag_id: str
     run_id: str
@@ -33,17 +38,17 @@ class TaskRef(NamedTuple):
     try_number: int | None = None
 
     def query(self, **changes: Any) -> str:
-        """Return the query string that `parse` reads, with some parts changed; parts that are `None` are left out."""
+        """Return the query string that `parse` reads, with some parts changed; parts that are None are left out."""
         parts = {**self._asdict(), **changes}
         return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in parts.items() if value is not None)
 
     @classmethod
     def parse(cls, query: str) -> TaskRef:
-        """Read it from a query string.
+        """Return the task instance that a query string names.
 
-        A plus is a plus, not a blank: Airflow 3.1 puts ids into the query as they are.
+        A plus sign is kept, not read as a blank: Airflow 3.1 does not encode the ids in the query.
 
-        :raises ValueError: if it is malformed; the message names the part
+        :raises ValueError: if the query is malformed; the message names the part
         """
         values: dict[str, str] = {}
         for pair in filter(None, query.split("&")):
@@ -71,7 +76,7 @@ def _number(name: str, value: str, least: int) -> int:
 
 
 def readable_task(request: Request, user: GetUserDep) -> TaskRef:
-    """Return the task instance that is asked for, which the user may read; whether it exists was not looked up.
+    """Return the task instance of a request, after the check that the user may read it; it need not exist.
 
     :raises HTTPException: 400 if the query is malformed, 403 if the user may not read it
     """
@@ -85,11 +90,11 @@ def readable_task(request: Request, user: GetUserDep) -> TaskRef:
 
 
 class Reader(NamedTuple):
-    """Who asks about a task instance, and what of it they may read beside its state and its arguments.
+    """A user who may read a task instance with its arguments, and what else of it they may read.
 
-    :param user_id: of Airflow's user
-    :param xcoms: whether they may read what tasks of the DAG return: results, and the record of the job
-    :param logs: whether they may read the logs of these tasks: errors, and the notebook
+    :param user_id: id of Airflow's user
+    :param xcoms: whether they may read XComs of the DAG: results, and the record of the job
+    :param logs: whether they may read logs of the DAG's tasks: errors, and the notebook
     """
 
     user_id: str
@@ -98,7 +103,7 @@ class Reader(NamedTuple):
 
 
 def reader_of(ref: Annotated[TaskRef, Depends(readable_task)], user: GetUserDep) -> Reader:
-    """Return what the user may read of the DAG that they ask about."""
+    """Return the user of a request, with what they may read of its DAG."""
     details = _details(ref.dag_id)
     return Reader(
         user.get_id(),
@@ -108,10 +113,10 @@ def reader_of(ref: Annotated[TaskRef, Depends(readable_task)], user: GetUserDep)
 
 
 class ReadableDags(NamedTuple):
-    """Those of some DAGs of which a user may read something.
+    """The DAGs whose jobs a user may see.
 
-    :param listed: ids of those whose jobs they may see: task instances and XComs, as all that is listed is of these
-    :param with_errors: ids of those of them whose logs they may read too
+    :param listed: ids of DAGs whose task instances and XComs they may read, from which all that is listed comes
+    :param with_errors: those of `listed` whose logs they may read too
     """
 
     listed: set[str]
@@ -119,25 +124,25 @@ class ReadableDags(NamedTuple):
 
 
 class DagReader(NamedTuple):
-    """Who asks for the jobs of all DAGs.
+    """A user who requests the jobs of all DAGs.
 
-    :param user: Airflow's
-    :param dag_ids: ids of the DAGs that they may see
+    :param user: Airflow's user
+    :param dag_ids: ids of the DAGs that they may read
     """
 
-    user: Any
+    user: BaseUser
     dag_ids: set[str]
 
     def narrow(self, dag_ids: set[str]) -> ReadableDags:
         """Return what the user may read of these DAGs."""
-        teams = _teams(dag_ids)
+        teams = teams_of(dag_ids)
         listed = _those_with(self.user, DagAccessEntity.TASK_INSTANCE, dag_ids, teams)
         listed = _those_with(self.user, DagAccessEntity.XCOM, listed, teams)
         return ReadableDags(listed, _those_with(self.user, DagAccessEntity.TASK_LOGS, listed, teams))
 
 
 def dag_reader(user: GetUserDep) -> DagReader:
-    """Return the user, who may list task instances.
+    """Return the user of a request, after the check that they may list task instances.
 
     :raises HTTPException: 403 if they may list none at all
     """
@@ -146,11 +151,13 @@ def dag_reader(user: GetUserDep) -> DagReader:
     return DagReader(user, get_auth_manager().get_authorized_dag_ids(user=user, method="GET"))
 
 
-def _those_with(user: Any, entity: DagAccessEntity, dag_ids: set[str], teams: Mapping[str, str | None]) -> set[str]:
-    """Return the DAGs of which a user may read something.
+def _those_with(
+    user: BaseUser, entity: DagAccessEntity, dag_ids: set[str], teams: Mapping[str, str | None]
+) -> set[str]:
+    """Return the DAGs of which a user may read an entity.
 
-    An auth manager may be asked over the network, so it is asked about all at once, and about each only if it says
-    that these are not all.
+    An auth manager may send a request for each check. So all DAGs are checked at once, and one by one only if the user
+    may not read all of them.
     """
     details = {dag_id: DagDetails(id=dag_id, team_name=teams.get(dag_id)) for dag_id in dag_ids}
     requests: list[IsAuthorizedDagRequest] = [
@@ -161,20 +168,11 @@ def _those_with(user: Any, entity: DagAccessEntity, dag_ids: set[str], teams: Ma
     return {dag_id for dag_id in dag_ids if _may_read(user, entity, details[dag_id])}
 
 
-def _teams(dag_ids: set[str]) -> Mapping[str, str | None]:
-    """Return the team of each DAG, as far as Airflow has teams."""
-    if not conf.getboolean("core", "multi_team", fallback=False):
-        return {}
-    if hasattr(DagModel, "get_dag_id_to_team_name_mapping"):  # Airflow 3.1 has it not
-        return DagModel.get_dag_id_to_team_name_mapping(list(dag_ids))
-    return {dag_id: DagModel.get_team_name(dag_id) for dag_id in dag_ids}
-
-
 def _details(dag_id: str) -> DagDetails:
-    return DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return DagDetails(id=dag_id, team_name=team_of(dag_id))
 
 
-def _may_read(user: Any, entity: DagAccessEntity, dag: DagDetails) -> bool:
+def _may_read(user: BaseUser, entity: DagAccessEntity, dag: DagDetails) -> bool:
     return bool(get_auth_manager().is_authorized_dag(method="GET", access_entity=entity, details=dag, user=user))
 
 
