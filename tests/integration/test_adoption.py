@@ -14,10 +14,10 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_nbjob.exceptions import ApiError, JobCancelled, JobFailed, JobLost, JobTimeout
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.conftest import BUCKET, EmulatorProcess
-from tests.integration.conftest import arguments, make_context
-from tests.integration.test_operators import SLEEPING, active_jobs, run_operator, run_trigger
+from tests.support.emulator_process import BUCKET, EmulatorProcess
 from tests.support.patience import wait_until
+from tests.support.running import event_of, run_operator
+from tests.support.tasks import SLEEPING, arguments, make_context
 
 pytestmark = pytest.mark.test_all
 
@@ -33,7 +33,7 @@ class Task:
 
     def __init__(self, service: EmulatorProcess) -> None:
         self._service = service
-        self._before = set(active_jobs(service))  # other tests' jobs, if any
+        self._before = set(service.active_jobs())  # other tests' jobs, if any
         self.run_id = f"run-{uuid.uuid4().hex}"
         self.start = datetime.now(timezone.utc)
 
@@ -44,7 +44,7 @@ class Task:
 
     def active_ids(self) -> set[str]:
         """Return the ids of the jobs that this test submitted and that go on."""
-        return {JobName.parse(name).job_id for name in set(active_jobs(self._service)) - self._before}
+        return {JobName.parse(name).job_id for name in set(self._service.active_jobs()) - self._before}
 
     def submit(self, context: dict, source: dict, **changes) -> str:
         """Submit a job as a worker that is killed then; its id."""
@@ -144,13 +144,13 @@ def test_a_job_stopped_by_its_former_owner_is_replaced_once(service, hook, task,
         operator.execute(context)
     stop(first)
     with pytest.raises(TaskDeferred) as again:
-        operator.execute_complete(context, run_trigger(deferral.value.trigger))
+        operator.execute_complete(context, event_of(deferral.value.trigger))
     second = JobName.parse(again.value.trigger.name).job_id
     assert second.endswith("-2")
     assert context["ti"].pushed["notebook_execution_job"]["name"] == again.value.trigger.name
     stop(second)
     with pytest.raises(JobCancelled if how == "cancelled" else JobLost):
-        operator.execute_complete(context, run_trigger(again.value.trigger))
+        operator.execute_complete(context, event_of(again.value.trigger))
     assert not task.active_ids()
 
 

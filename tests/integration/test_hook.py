@@ -16,9 +16,9 @@ from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutio
 from airflow_provider_nbjob.job import JobName, JobState, state_of
 from airflow_provider_nbjob.job.spec import NotebookExecutionJobSpec
 from airflow_provider_nbjob.lifecycle.outcome import error_of
-from tests.conftest import BUCKET
-from tests.integration.conftest import LOCATION, api_job
+from tests.support.emulator_process import BUCKET
 from tests.support.patience import wait_until
+from tests.support.tasks import LOCATION, api_job
 
 CREATE, GET, LIST = ("CreateNotebookExecutionJob", "GetNotebookExecutionJob", "ListNotebookExecutionJobs")
 SLEEPING = nbformat.writes(

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import CHECKOUT
+from tests.support.paths import CHECKOUT
 from tests.support.patience import patient, wait_until
 
 pytestmark = pytest.mark.test_all  # a run of its own for each test

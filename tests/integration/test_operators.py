@@ -7,7 +7,6 @@ import json
 import time
 import uuid
 from datetime import timedelta
-from importlib import import_module
 
 import nbformat
 import pytest
@@ -38,50 +37,20 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
 )
-from tests.conftest import BUCKET, CHECKOUT
-from tests.integration.conftest import LOCATION, api_job, arguments, make_context
-from tests.integration.emulator.conftest import until_exists
+from tests.support.emulator_jobs import until_exists
+from tests.support.emulator_process import BUCKET
+from tests.support.notebooks import unexecuted
+from tests.support.paths import CHECKOUT
 from tests.support.patience import patient, wait_until
+from tests.support.running import event_of, run_operator
+from tests.support.tasks import LOCATION, SLEEPING, api_job, arguments, make_context
 
 NOTEBOOKS = CHECKOUT / "example_dags" / "notebooks"
-
-
-def notebook(*cells: str) -> dict:
-    return dict(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
-
-
-SLEEPING = {"gcs_notebook_source": None, "direct_notebook_source": notebook("import time; time.sleep(3600)")}
 
 
 @pytest.fixture
 def context():
     return make_context(f"run-{uuid.uuid4().hex}")
-
-
-def run_trigger(trigger, timeout=60.0) -> dict:
-    """Run a trigger as the triggerer would: made anew from its serialized form."""
-    path, kwargs = trigger.serialize()
-    module, _, name = path.rpartition(".")
-    again = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
-    assert again.serialize() == (path, kwargs)
-
-    async def events():
-        return [event.payload async for event in again.run()]
-
-    (event,) = asyncio.run(asyncio.wait_for(events(), patient(timeout)))
-    return json.loads(json.dumps(event))
-
-
-def run_operator(operator, context):
-    """Execute an operator to its end, through its trigger where it defers."""
-    try:
-        return operator.execute(context)
-    except TaskDeferred as deferred:
-        return operator.execute_complete(context, run_trigger(deferred.trigger))
-
-
-def active_jobs(service) -> list[str]:
-    return [job["name"] for job in service.jobs() if JobState(job["jobState"]).is_active]
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -118,7 +87,7 @@ def test_links_and_reference_are_pushed_before_the_wait(service, context):
     assert pushed["_link_NotebookOutputLink"].endswith(f"/storage/browser/{BUCKET}/runs/{name.job_id}")
     assert name.job_id in pushed["_link_NotebookLogsLink"]
     operator.on_kill()
-    assert reference["name"] not in active_jobs(service)
+    assert reference["name"] not in service.active_jobs()
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -178,7 +147,7 @@ def test_sources(service, context, source):
 
 
 def test_braces_in_a_notebook_are_no_template(service, context):
-    cells = notebook("value = '{{ ds }}'\nassert len(value) == 8, value")
+    cells = unexecuted("value = '{{ ds }}'\nassert len(value) == 8, value")
     operator = CreateNotebookExecutionJobOperator(**arguments(gcs_notebook_source=None, direct_notebook_source=cells))
     operator.render_template_fields({"ds": "2026-01-01"})
     assert operator.execute(context)["job_state"] == "JOB_STATE_SUCCEEDED"
@@ -253,14 +222,14 @@ def test_a_try_submits_once(service, context):
 
 def test_a_task_that_is_killed_while_it_submits_leaves_no_job(service, context):
     operator = CreateNotebookExecutionJobOperator(**arguments(deferrable=True, **SLEEPING))
-    before = set(active_jobs(service))
+    before = set(service.active_jobs())
 
     def kill_after_the_call(create):
         def killed(*args, **kwargs):
             name = create(*args, **kwargs)
-            assert set(active_jobs(service)) - before
+            assert set(service.active_jobs()) - before
             operator.on_kill()  # by the handler of SIGTERM, before the name was returned
-            assert set(active_jobs(service)) == before
+            assert set(service.active_jobs()) == before
             return name
 
         return killed
@@ -320,7 +289,7 @@ def test_other_ends(service, context, state, kind):
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     service.force_state(JobName.parse(deferred.value.trigger.name).job_id, state)
-    event = run_trigger(deferred.value.trigger)
+    event = event_of(deferred.value.trigger)
     assert (event["outcome"], event["job_state"]) == ("finished", state)
     with pytest.raises(kind, match=state):
         operator.execute_complete(context, event)
@@ -331,7 +300,7 @@ def test_partial_success_may_be_accepted(service, context):
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     service.force_state(JobName.parse(deferred.value.trigger.name).job_id, "JOB_STATE_PARTIALLY_SUCCEEDED")
-    result = operator.execute_complete(context, run_trigger(deferred.value.trigger))
+    result = operator.execute_complete(context, event_of(deferred.value.trigger))
     assert result["job_state"] == "JOB_STATE_PARTIALLY_SUCCEEDED"
 
 
@@ -343,7 +312,7 @@ def test_a_deadline_stops_the_job(service, context, deferrable):
     )
     with pytest.raises(JobTimeout, match="at the deadline"):
         run_operator(operator, context)
-    assert context["ti"].pushed["notebook_execution_job"]["name"] not in active_jobs(service)
+    assert context["ti"].pushed["notebook_execution_job"]["name"] not in service.active_jobs()
 
 
 def test_a_deleted_job_is_lost(service, context):
@@ -351,7 +320,7 @@ def test_a_deleted_job_is_lost(service, context):
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     NotebookExecutionJobHook().delete_notebook_execution_job(name=deferred.value.trigger.name)
-    event = run_trigger(deferred.value.trigger)
+    event = event_of(deferred.value.trigger)
     assert event["outcome"] == "lost"
     with pytest.raises(JobLost):
         operator.execute_complete(context, event)
@@ -364,12 +333,12 @@ def test_lasting_refusals_of_looks_end_the_wait_and_leave_the_job(service, conte
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     service.fault("GetNotebookExecutionJob", code)
-    event = run_trigger(deferred.value.trigger)
+    event = event_of(deferred.value.trigger)
     service.reset()
     assert event["outcome"] == "error"
     with pytest.raises(JobUnwatched, match=code):
         operator.execute_complete(context, event)
-    assert deferred.value.trigger.name in active_jobs(service)
+    assert deferred.value.trigger.name in service.active_jobs()
     hook.cancel_notebook_execution_job(name=deferred.value.trigger.name)
 
 
@@ -377,11 +346,11 @@ def test_lasting_refusals_of_looks_end_the_wait_and_leave_the_job(service, conte
 def test_lasting_refusals_of_a_worker_s_looks_leave_the_job_too(service, context, hook, monkeypatch, code):
     monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
     service.fault("GetNotebookExecutionJob", code)
-    before = set(active_jobs(service))
+    before = set(service.active_jobs())
     with pytest.raises(JobUnwatched, match=code):
         CreateNotebookExecutionJobOperator(**arguments(**SLEEPING)).execute(context)
     service.reset()
-    (left,) = set(active_jobs(service)) - before
+    (left,) = set(service.active_jobs()) - before
     hook.cancel_notebook_execution_job(name=left)
 
 
@@ -405,7 +374,7 @@ def test_a_job_is_stopped_where_the_task_fails_after_the_submit(service, context
     with pytest.raises(TypeError):
         operator.execute(context)
     (job_id,) = set(service.submitted()) - before
-    assert not [name for name in active_jobs(service) if name.endswith(job_id)]
+    assert not [name for name in service.active_jobs() if name.endswith(job_id)]
 
 
 def test_cancel_on_kill_can_be_turned_off(service, context):
@@ -415,7 +384,7 @@ def test_cancel_on_kill_can_be_turned_off(service, context):
     name = deferred.value.trigger.name
     operator.on_kill()
     asyncio.run(deferred.value.trigger.on_kill())
-    assert name in active_jobs(service)
+    assert name in service.active_jobs()
     NotebookExecutionJobHook().cancel_notebook_execution_job(name=name)
 
 
@@ -430,7 +399,7 @@ def test_a_killed_trigger_stops_its_job_even_where_it_is_cut_short(service, cont
             await asyncio.wait_for(deferred.value.trigger.on_kill(), 0.5)
 
     asyncio.run(kill())
-    wait_until(lambda: deferred.value.trigger.name not in active_jobs(service), timeout=20, what="the job stopped")
+    wait_until(lambda: deferred.value.trigger.name not in service.active_jobs(), timeout=20, what="the job stopped")
 
 
 def test_get_list_and_delete(service, context):
@@ -497,7 +466,7 @@ def test_the_sensors_timeout_leaves_the_job_alone(hook, service, context, deferr
     name = submit(hook, gcs_notebook_source=None, direct_notebook_source={"content": content})
     with pytest.raises(AirflowSensorTimeout):
         run_operator(sensor(notebook_execution_job=name, deferrable=deferrable, timeout=1), context)
-    assert name in active_jobs(service)
+    assert name in service.active_jobs()
     hook.cancel_notebook_execution_job(name=name)
 
 
@@ -523,7 +492,7 @@ def test_a_schedule_that_launches_nothing_times_out(service):
     trigger = ScheduledNotebookExecutionJobTrigger(
         "no-such-schedule", created_after=0.0, location=LOCATION, poll_interval=0.1, end_time=time.time() + 0.5
     )
-    assert run_trigger(trigger)["outcome"] == "timeout"
+    assert event_of(trigger)["outcome"] == "timeout"
 
 
 @pytest.mark.parametrize(
@@ -542,14 +511,14 @@ def test_the_sensor_says_what_it_needs(changes, rule):
 def test_a_missing_connection_is_an_outage_until_the_deadline(service, capsys):
     """Airflow says the same of one that is not defined and of a secrets backend that is down."""
     name = "projects/p/locations/us-central1/notebookExecutionJobs/j"
-    event = run_trigger(NotebookExecutionJobTrigger(name, "no-such-conn", end_time=time.time() + 0.5))
+    event = event_of(NotebookExecutionJobTrigger(name, "no-such-conn", end_time=time.time() + 0.5))
     assert event["outcome"] == "timeout"
     assert "no connection 'no-such-conn'" in capsys.readouterr().out
 
 
 def test_the_states_that_the_emulator_gave_are_the_jobs(hook, service, tmp_path):
     go = tmp_path / "go"
-    content = json.dumps(notebook(until_exists(go))).encode()
+    content = json.dumps(unexecuted(until_exists(go))).encode()
     name = submit(hook, gcs_notebook_source=None, direct_notebook_source={"content": content})
     seen = []
 

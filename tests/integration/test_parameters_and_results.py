@@ -15,9 +15,10 @@ from airflow.sdk import DAG
 from airflow_provider_nbjob.exceptions import InvalidJob, JobFailed, NotebookUnreadable
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.conftest import BUCKET, CHECKOUT
-from tests.integration.conftest import arguments, make_context
-from tests.integration.emulator.test_sources import commit
+from tests.support.emulator_process import BUCKET
+from tests.support.paths import CHECKOUT
+from tests.support.repositories import commit
+from tests.support.tasks import arguments, make_context
 
 NOTEBOOKS = CHECKOUT / "tests" / "notebooks"
 REPOSITORIES = "projects/emulator-project/locations/us-central1/repositories"

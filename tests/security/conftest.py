@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from airflow import settings
+from sqlalchemy import Engine, delete
+from sqlalchemy.orm import scoped_session, sessionmaker
 
-from tests.security.plugin_support import airflow_tables, site
-
-__all__ = ["airflow_tables", "site"]
+from tests.security.channels import Channels
+from tests.security.plugin_support import RENDERED, RUNS, Site
+from tests.support.metadata import HISTORY, TI, XCOM, airflow_database
 
 
 @pytest.fixture
@@ -20,28 +23,6 @@ def airflow_masks() -> Callable[[str], None]:
     return secrets_masker.mask_secret
 
 
-class Dialled(BaseException):  # which the hook does not take for an error of a client
-    """A channel was about to be opened."""
-
-
-class Channels:
-    """The targets that gRPC was given; none of them is connected to."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.with_credentials: list[str] = []
-        self.plaintext: list[str] = []
-        monkeypatch.setattr("grpc.secure_channel", lambda target, *_, **__: self._dial(self.with_credentials, target))
-        monkeypatch.setattr("grpc.insecure_channel", lambda target, *_, **__: self._dial(self.plaintext, target))
-
-    @property
-    def targets(self) -> list[str]:
-        return self.with_credentials + self.plaintext
-
-    def _dial(self, targets: list[str], target: str) -> None:
-        targets.append(target)
-        raise Dialled(target)
-
-
 @pytest.fixture
 def channels(monkeypatch: pytest.MonkeyPatch) -> Channels:
     """Record where gRPC is told to connect to, with a connection that has credentials and names the project `p`."""
@@ -50,3 +31,23 @@ def channels(monkeypatch: pytest.MonkeyPatch) -> Channels:
     connection = '{"conn_type": "google_cloud_platform", "extra": {"project": "p", "is_anonymous": true}}'
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection)
     return Channels(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def airflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Make the tables of Airflow, once."""
+    with airflow_database(tmp_path_factory.mktemp("metadata") / "airflow.db") as engine:
+        yield engine
+
+
+@pytest.fixture
+def site(airflow_tables: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Return the plugin with an empty database."""
+    with airflow_tables.begin() as connection:
+        for table in (RENDERED, XCOM, HISTORY, TI, RUNS):
+            connection.execute(delete(table))
+    session = sessionmaker(airflow_tables)
+    monkeypatch.setattr(settings, "NonScopedSession", session)
+    monkeypatch.setattr(settings, "Session", scoped_session(session))
+    yield Site(airflow_tables, monkeypatch)
+    settings.Session.remove()

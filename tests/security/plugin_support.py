@@ -7,32 +7,26 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow import settings
 from airflow.api_fastapi.core_api.security import get_user
-from airflow.models import import_all_models
-from airflow.models.base import Base
 from airflow.models.dagrun import DagRun
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, create_engine, delete, insert, text
-from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy import Engine, insert, text
 
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.lifecycle.tries import Tries
 from airflow_provider_nbjob.plugins.notebook_jobs import access, task_page
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
 from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
-from tests.metadata import HISTORY, START, TI, XCOM, Rows
 from tests.support.fake_google import OUTPUT, PARENT
 from tests.support.fake_service import FakeService, FakeWait
+from tests.support.metadata import START, Rows
 
 RUNS, RENDERED = DagRun.__table__, RenderedTaskInstanceFields.__table__
 DAG, RUN, TASK = "reports", "run_1", "notebook"
@@ -248,27 +242,3 @@ def notebook(*cells: dict[str, Any], parameters: Any = None) -> dict[str, Any]:
 
 def later(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
-
-
-@pytest.fixture(scope="session")
-def airflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Make the tables of Airflow, once."""
-    path: Path = tmp_path_factory.mktemp("metadata") / "airflow.db"
-    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
-    import_all_models()
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def site(airflow_tables: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Return the plugin with an empty database."""
-    with airflow_tables.begin() as connection:
-        for table in (RENDERED, XCOM, HISTORY, TI, RUNS):
-            connection.execute(delete(table))
-    session = sessionmaker(airflow_tables)
-    monkeypatch.setattr(settings, "NonScopedSession", session)
-    monkeypatch.setattr(settings, "Session", scoped_session(session))
-    yield Site(airflow_tables, monkeypatch)
-    settings.Session.remove()

@@ -13,7 +13,7 @@ from airflow_provider_nbjob.emulator.__main__ import main
 from airflow_provider_nbjob.emulator.data_dir import read_or_make_token, read_regular
 from airflow_provider_nbjob.emulator.guard import TOKEN
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.conftest import EmulatorProcess
+from tests.support.emulator_process import EmulatorProcess
 
 
 def modes(folder: Path) -> dict[str, int]:

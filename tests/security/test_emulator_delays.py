@@ -24,8 +24,8 @@ from airflow_provider_nbjob.emulator.rest_api import BODY_MAX
 from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.emulator.store import Store
 from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
-from tests.conftest import EmulatorProcess
 from tests.security.emulator_case import BUCKET, JOBS, PARENT, create_job, emulator, http, keep, rest_job
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient, wait_until
 
 pytestmark = pytest.mark.test_all

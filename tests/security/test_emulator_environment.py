@@ -13,8 +13,8 @@ import pytest
 
 from airflow_provider_nbjob.emulator.__main__ import main
 from airflow_provider_nbjob.emulator.environment import hidden_from_kernel, runner_environment
-from tests.conftest import EmulatorProcess
 from tests.security.emulator_case import JOBS, PARENT, create_job
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient, wait_until
 
 CANARY = "canary-7f3c"

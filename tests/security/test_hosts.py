@@ -29,8 +29,8 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
 )
-from tests.integration.conftest import make_context
-from tests.security.conftest import Dialled
+from tests.security.channels import Dialled
+from tests.support.tasks import make_context
 
 PACKAGE = Path(airflow_provider_nbjob.__file__).parent
 GOOD = "us-central1"

@@ -20,10 +20,10 @@ from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.notebook.parameters import parameterize
 from airflow_provider_nbjob.notebook.secrets import FIELD, TAG, full_names, problems_of_secrets, secrets_cell
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.integration.conftest import make_context
 from tests.support.fake_google import OUTPUT, REPOSITORY, FakeGoogle
+from tests.support.notebooks import code, notebook
 from tests.support.patience import patient
-from tests.unit.notebook.documents import code, notebook
+from tests.support.tasks import make_context
 
 VALUE = "canary-'\"\\-\u00e4\n-4711"
 NAME = "projects/p/secrets/s/versions/latest"

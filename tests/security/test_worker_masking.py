@@ -21,10 +21,11 @@ from airflow_provider_nbjob.operators.notebook_execution_job import (
 )
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
-from tests.integration.conftest import make_context
 from tests.support.fake_google import EXECUTED, OUTPUT, FakeGoogle
-from tests.support.fake_service import JOB, FakeWait, event_of
-from tests.unit.notebook.documents import code, error, notebook, result, stream
+from tests.support.fake_service import JOB, FakeWait
+from tests.support.notebooks import code, error, notebook, result, stream
+from tests.support.running import event_of
+from tests.support.tasks import make_context
 
 SECRETS = {
     "plain": "canary-4711-plain",

@@ -5,18 +5,15 @@ The sensor, the trigger, the watch and the hook that use it are the real ones.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from importlib import import_module
 from itertools import repeat
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import XCom
@@ -28,9 +25,7 @@ from google.longrunning.operations_pb2 import Operation
 from airflow_provider_nbjob.hooks import requests
 from airflow_provider_nbjob.triggers import job_watch
 from tests.support.fake_google import MOMENT, PARENT, FakeGoogle, ended_job
-from tests.support.patience import patient
 
-T = TypeVar("T")
 JOB = f"{PARENT}/notebookExecutionJobs/j1"
 SCHEDULE = f"{PARENT}/schedules/77"
 
@@ -204,26 +199,3 @@ def airflow_says(monkeypatch: pytest.MonkeyPatch, state: Any, job: str | None = 
 
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", answer)
     monkeypatch.setattr(XCom, "get_one", lambda **_: job and {"name": job})
-
-
-def made_again(trigger: Any) -> Any:
-    """Return the trigger as another process makes it, from its serialized form."""
-    path, kwargs = json.loads(json.dumps(trigger.serialize()))
-    module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)(**kwargs)
-
-
-def run(coroutine: Coroutine[Any, Any, T], *, seconds: float = 20) -> T:
-    """Run a coroutine on an event loop of its own, for a bounded time."""
-    return asyncio.run(asyncio.wait_for(coroutine, patient(seconds)))
-
-
-async def events_of(trigger: Any) -> list[dict[str, Any]]:
-    """Return the payloads of all events of a trigger."""
-    return [event.payload async for event in trigger.run()]
-
-
-def event_of(trigger: Any) -> dict[str, Any]:
-    """Run a trigger as a triggerer does, and return the payload of its one event, as it arrives in the worker."""
-    (event,) = run(events_of(made_again(trigger)))
-    return json.loads(json.dumps(event))

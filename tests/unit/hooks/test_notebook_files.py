@@ -16,7 +16,7 @@ from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, NotebookExec
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.hooks.notebook_files import StoredNotebook
 from tests.support.fake_google import EXECUTED, OUTPUT, REPOSITORY, FakeGoogle, ended_job
-from tests.unit.notebook.documents import code, error, notebook, stream
+from tests.support.notebooks import code, error, notebook, stream
 
 URI = "gs://bucket/reports/daily.ipynb"
 CONTENT = notebook(code("x = 1"))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from airflow_provider_nbjob.job.labels import LABEL_VALUE_MAX, default_labels, label_value, merged
 from airflow_provider_nbjob.job.spec import LABELS_MAX, NotebookExecutionJobSpec
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.integration.conftest import arguments, make_context
 from tests.support.fake_google import FakeGoogle
+from tests.support.tasks import arguments, make_context
 
 VERSION = f"v{__version__}".replace(".", "-").replace("+", "-")
 

@@ -15,7 +15,7 @@ from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, new_nonce, problem
 from airflow_provider_nbjob.lifecycle.tries import Tries, with_suffix
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from tests.support.fake_google import FakeGoogle
-from tests.support.task_of import context_of
+from tests.support.tasks import context_of
 
 JOB_IDS = st.from_regex(names.JOB_ID, fullmatch=True)
 

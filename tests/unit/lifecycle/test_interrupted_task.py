@@ -39,9 +39,10 @@ from airflow_provider_nbjob.lifecycle import cancellation, submission
 from airflow_provider_nbjob.operators.existing_jobs import DeleteNotebookExecutionJobOperator
 from airflow_provider_nbjob.triggers import notebook_execution_job as trigger_module
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
-from tests.support.fake_service import JOB, FakeWait, made_again
+from tests.support.fake_service import JOB, FakeWait
 from tests.support.patience import patient, wait_until
-from tests.support.task_of import context_of, create_operator
+from tests.support.running import made_again
+from tests.support.tasks import context_of, create_operator
 
 INTERRUPTIONS = [KeyboardInterrupt, SystemExit, GeneratorExit, AirflowTaskTimeout]
 UNREACHABLE = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"

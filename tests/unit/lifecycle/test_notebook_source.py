@@ -18,9 +18,10 @@ from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutio
 from airflow_provider_nbjob.job.spec import SOURCES, NotebookExecutionJobSpec
 from airflow_provider_nbjob.lifecycle.notebook_source import resolve_source
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.integration.conftest import arguments, make_context
 from tests.support.fake_google import OUTPUT, REPOSITORY, FakeGoogle
-from tests.unit.notebook.documents import NOTEBOOKS, code, notebook
+from tests.support.notebooks import code, notebook
+from tests.support.paths import NOTEBOOKS
+from tests.support.tasks import arguments, make_context
 
 URI = "gs://bucket/reports/daily.ipynb"
 SHA = "0123abcd"

@@ -25,9 +25,9 @@ from airflow_provider_nbjob.job.record import JobEnd
 from airflow_provider_nbjob.lifecycle.outcome import Conclusion, conclusion_for
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.integration.conftest import arguments, make_context
 from tests.support.fake_google import EXECUTED, OUTPUT, FakeGoogle, ended_job
-from tests.unit.notebook.documents import code, error, notebook, result, scrap, stream
+from tests.support.notebooks import code, error, notebook, result, scrap, stream
+from tests.support.tasks import arguments, make_context
 
 LOG = logging.getLogger("task")  # what others log at the same time, such as Airflow, is no concern of these tests
 VALUE = code("40 + 2", result({"text/plain": "42"}), tags=("result",))

@@ -18,9 +18,9 @@ from airflow_provider_nbjob.operators.notebook_execution_job import (
     GetNotebookExecutionJobOperator,
 )
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.integration.conftest import arguments, make_context
 from tests.support.fake_google import OUTPUT, FakeGoogle
-from tests.unit.notebook.documents import code, notebook, result, scrap
+from tests.support.notebooks import code, notebook, result, scrap
+from tests.support.tasks import arguments, make_context
 
 NAME = "projects/p/locations/us-central1/notebookExecutionJobs/j1"
 RESULTS = {

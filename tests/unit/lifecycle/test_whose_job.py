@@ -22,7 +22,7 @@ from airflow_provider_nbjob.operators import notebook_execution_job as operator_
 from tests.support.fake_google import PARENT
 from tests.support.fake_service import FakeWait
 from tests.support.patience import patient
-from tests.support.task_of import context_of, create_operator
+from tests.support.tasks import context_of, create_operator
 
 
 @pytest.fixture

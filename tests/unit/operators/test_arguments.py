@@ -24,9 +24,9 @@ from airflow_provider_nbjob.operators.notebook_execution_job import (
     ListNotebookExecutionJobsOperator,
 )
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.integration.conftest import arguments, make_context
 from tests.support.fake_google import FakeGoogle
-from tests.unit.notebook.documents import code, notebook
+from tests.support.notebooks import code, notebook
+from tests.support.tasks import arguments, make_context
 
 NAME = "projects/p/locations/us-central1/notebookExecutionJobs/j1"
 CREATE = arguments(poll_interval=10)

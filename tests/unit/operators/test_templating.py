@@ -15,9 +15,9 @@ from airflow_provider_nbjob.arguments.templates import is_templated
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.operators.templating import untemplated
-from tests.integration.conftest import arguments, make_context
 from tests.support.fake_google import OUTPUT, REPOSITORY, FakeGoogle
-from tests.unit.notebook.documents import code, notebook
+from tests.support.notebooks import code, notebook
+from tests.support.tasks import arguments, make_context
 
 URI = "gs://bucket/reports/daily.ipynb"
 CONTENT = notebook(code("'{{ ds }} {% raw %}'"))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
+from airflow.models import import_all_models
+from airflow.models.base import Base
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.xcom import XComModel
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Engine, create_engine, insert
 
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, record_of
 
@@ -41,6 +46,16 @@ def ended(state: str, message: str = "", **more: Any) -> dict[str, Any]:
         "failed_cell": None,
         **more,
     }
+
+
+@contextmanager
+def airflow_database(path: Path) -> Iterator[Engine]:
+    """Make an SQLite database with Airflow's tables, which any thread may use, and close it at the end."""
+    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+    import_all_models()
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
 
 
 class Rows:

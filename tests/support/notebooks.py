@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+import nbformat
+
+from tests.support.patience import patient
+
+KERNEL_LIMITS = {"timeout": int(patient(60)), "startup_timeout": int(patient(60))}  # seconds, of an nbclient
 
 
 def code(source: Any = "", *outputs: Any, tags: tuple[str, ...] = (), **changes: Any) -> dict[str, Any]:
@@ -41,3 +44,8 @@ def scrap(name: Any, data: Any, encoder: str = "json") -> dict[str, Any]:
     payload = {"name": name, "data": data, "encoder": encoder, "version": 1}
     mime = f"application/scrapbook.scrap.{encoder}+json"
     return display({mime: payload}, scrapbook={"name": name, "data": True, "display": False})
+
+
+def unexecuted(*cells: str) -> dict[str, Any]:
+    """Return a notebook of code cells, before it is run."""
+    return dict(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
