@@ -24,8 +24,9 @@ from airflow_provider_nbjob.lifecycle.tries import Tries
 from airflow_provider_nbjob.plugins.notebook_jobs import access, task_page
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
 from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
-from tests.support.fake_google import OUTPUT, PARENT
-from tests.support.fake_service import FakeService, FakeWait
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import OUTPUT, PARENT, FakeService
+from tests.support.fake_storage import FakeStorage
 from tests.support.metadata import START, Rows
 
 RUNS, RENDERED = DagRun.__table__, RenderedTaskInstanceFields.__table__
@@ -99,8 +100,8 @@ class StrictService(FakeService):
     :param gate: reads wait until it is open
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, storage: FakeStorage) -> None:
+        super().__init__(storage)
         self.asked: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -126,7 +127,7 @@ class Site:
         self._rows = Rows()
         self.people = People()
         self.google = FakeWait(monkeypatch)
-        self.service = StrictService()
+        self.service = StrictService(self.google.storage)
         self.connections: list[tuple[Any, ...]] = []
         site = self
 

@@ -16,7 +16,8 @@ from airflow_provider_nbjob.hooks import notebook_files
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.notebook import source
 from airflow_provider_nbjob.notebook.source import read_notebook
-from tests.support.fake_google import EXECUTED, REPOSITORY, FakeGoogle
+from tests.support.fake_google import REPOSITORY, FakeGoogle
+from tests.support.fake_service import EXECUTED
 
 MIB = 2**20
 LIMIT = MIB
@@ -116,7 +117,7 @@ def test_the_limits_that_users_have_let_notebooks_through(hook, google, monkeypa
 
 
 def test_so_many_objects_are_listed_at_most(google, hook):
-    from tests.support.fake_google import ended_job
+    from tests.support.fake_service import ended_job
 
     for number in range(notebook_files.LISTED_MAX + 10):
         google.storage.put(f"{EXECUTED.rpartition('/')[0]}/{number:05}.txt", b"")

@@ -200,7 +200,7 @@ def test_one_look_of_a_viewer_is_one_request(monkeypatch, look):
     attempts = Attempts(api.Unauthenticated("no"))
     methods = ("get_notebook_execution_job", "list_notebook_execution_jobs")
     client = SimpleNamespace(**dict.fromkeys(methods, lambda *_, **__: attempts()))
-    monkeypatch.setattr(google, "notebooks", client)
+    monkeypatch.setattr(google, "service", client)
     with pytest.raises(ApiError, match="UNAUTHENTICATED"):
         look(NotebookExecutionJobHook())
     assert attempts.count == 1

@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from tests.security.plugin_support import QUERY, cell, notebook, printed, record_of
-from tests.support.fake_google import OUTPUT
+from tests.support.fake_service import OUTPUT
 
 pytestmark = pytest.mark.test_all
 

@@ -20,7 +20,8 @@ from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.notebook.parameters import parameterize
 from airflow_provider_nbjob.notebook.secrets import FIELD, TAG, full_names, problems_of_secrets, secrets_cell
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.support.fake_google import OUTPUT, REPOSITORY, FakeGoogle
+from tests.support.fake_google import REPOSITORY, FakeGoogle
+from tests.support.fake_service import OUTPUT
 from tests.support.notebooks import code, notebook
 from tests.support.patience import patient
 from tests.support.tasks import make_context
@@ -296,7 +297,7 @@ def test_every_source_gets_the_cell_and_no_value(monkeypatch, source, parameters
     google.storage.put("gs://bucket/n.ipynb", notebook(code("1")))
     google.dataform.commits = {"": {"content.ipynb": notebook(code("1"))}}
     operator(**source, parameters=parameters).execute(make_context("r"))
-    (job,) = google.notebooks.submitted
+    (job,) = google.service.submitted
     assert [TAG] in tags_of(job.direct_notebook_source.content)
     assert f"'token': '{NAME}'" in job.direct_notebook_source.content.decode()
 
@@ -313,4 +314,4 @@ def test_bad_secrets_from_a_template_are_never_retried(monkeypatch):
     with pytest.raises(InvalidJob, match=r"secret_parameters\['token'\]: ") as refused:
         task.execute(make_context("r"))
     assert isinstance(refused.value, AirflowFailException)
-    assert google.notebooks.submitted == []
+    assert google.service.submitted == []

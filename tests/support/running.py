@@ -1,4 +1,4 @@
-"""Run a trigger as a triggerer does, and an operator to its end."""
+"""Run a trigger as a triggerer does, and an operator to its end; give Airflow's answers to what they ask."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Coroutine
 from importlib import import_module
 from typing import Any, TypeVar
 
-from airflow.providers.common.compat.sdk import TaskDeferred
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred, XCom
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from tests.support.fake_service import JOB
 from tests.support.patience import patient
 
 T = TypeVar("T")
@@ -44,3 +47,20 @@ def run_operator(operator: Any, context: Any) -> Any:
         return operator.execute(context)
     except TaskDeferred as deferred:
         return operator.execute_complete(context, event_of(deferred.trigger))
+
+
+def airflow_says(monkeypatch: pytest.MonkeyPatch, state: Any, job: str | None = JOB) -> None:
+    """Have Airflow answer that a task instance is in a state.
+
+    :param state: or an exception, raised in its place, or what is called for it
+    :param job: the name of the job that the task's record is of
+    """
+
+    def answer(**asked: Any) -> dict[str, dict[str, Any]]:
+        if isinstance(state, Exception):
+            raise state
+        told = state() if callable(state) else state
+        return {run: dict.fromkeys(asked["task_ids"], told) for run in asked["run_ids"]}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", answer)
+    monkeypatch.setattr(XCom, "get_one", lambda **_: job and {"name": job})

@@ -29,7 +29,7 @@ def submitted(google: FakeGoogle, dag_id: str = "d", task_id: str = "run_noteboo
     with DAG("d"):
         task = CreateNotebookExecutionJobOperator(**arguments(wait_for_completion=False, **changes))
     task.execute(make_context("r", dag_id=dag_id, task_id=task_id))
-    labels = dict(google.notebooks.submitted[-1].labels)
+    labels = dict(google.service.submitted[-1].labels)
     return {name: value for name, value in labels.items() if name != "airflow-submission"}
 
 

@@ -46,8 +46,8 @@ from airflow_provider_nbjob.exceptions import (
 from airflow_provider_nbjob.hooks import looking, requests
 from airflow_provider_nbjob.sensors import notebook_execution_job as sensor_module
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.support.fake_google import EXECUTED, MOMENT, OUTPUT, PARENT
-from tests.support.fake_service import JOB, SCHEDULE, FakeWait
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import EXECUTED, JOB, MOMENT, OUTPUT, PARENT, SCHEDULE
 from tests.support.notebooks import code, error, notebook, result
 from tests.support.running import event_of
 from tests.support.tasks import make_context

@@ -26,8 +26,8 @@ from airflow_provider_nbjob.job import JobState
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.triggers import api_calls, job_watch, sweeps
 from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
-from tests.support.fake_google import PARENT
-from tests.support.fake_service import FakeWait
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import PARENT
 from tests.support.patience import patient, until
 
 INTERVAL = 0.01
