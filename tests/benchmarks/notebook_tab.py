@@ -21,8 +21,9 @@ from unittest import mock
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from scripts.processes import BUCKET
 from tests.support import keeper
-from tests.support.emulator_process import BUCKET, EmulatorProcess
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.paths import CHECKOUT
 
 LOCATION = "us-central1"

@@ -14,7 +14,8 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_nbjob.exceptions import ApiError, JobCancelled, JobFailed, JobLost, JobTimeout
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.support.emulator_process import BUCKET, EmulatorProcess
+from scripts.processes import BUCKET
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import wait_until
 from tests.support.running import event_of, run_operator
 from tests.support.tasks import SLEEPING, arguments, make_context

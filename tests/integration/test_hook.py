@@ -16,7 +16,7 @@ from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutio
 from airflow_provider_nbjob.job import JobName, JobState, state_of
 from airflow_provider_nbjob.job.spec import NotebookExecutionJobSpec
 from airflow_provider_nbjob.lifecycle.outcome import error_of
-from tests.support.emulator_process import BUCKET
+from scripts.processes import BUCKET
 from tests.support.patience import wait_until
 from tests.support.tasks import LOCATION, api_job
 

@@ -37,8 +37,8 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
 )
+from scripts.processes import BUCKET
 from tests.support.emulator_jobs import until_exists
-from tests.support.emulator_process import BUCKET
 from tests.support.notebooks import unexecuted
 from tests.support.paths import CHECKOUT
 from tests.support.patience import patient, wait_until

@@ -15,7 +15,7 @@ from airflow.sdk import DAG
 from airflow_provider_nbjob.exceptions import InvalidJob, JobFailed, NotebookUnreadable
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.support.emulator_process import BUCKET
+from scripts.processes import BUCKET
 from tests.support.paths import CHECKOUT
 from tests.support.repositories import commit
 from tests.support.tasks import arguments, make_context

@@ -9,9 +9,7 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -20,18 +18,12 @@ from urllib.parse import quote
 import httpx
 from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_attempt, wait_fixed
 
+from scripts.processes import airflow_environment, free_port, settings_of_components
 from tests.support.fixtures import DidNotStart
 from tests.support.patience import patient, wait_until
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 ENDED = ("success", "failed")
-
-
-def free_port() -> int:
-    """A port on the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _is_locked_out(answer: httpx.Response) -> bool:
@@ -75,19 +67,11 @@ class Airflow:
         }
 
     def _environment(self, dags: Path, exports: dict[str, str]) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "PYTHONDONTWRITEBYTECODE"))}
         return {
-            **kept,
-            "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW__API__BASE_URL": self.url,
-            "AIRFLOW__API__PORT": str(self.port),
+            **airflow_environment(self.home, dags),
+            **settings_of_components(self.url),
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__PARALLELISM": "4",
             # No DAG changes while a test runs: parsing each again takes a twentieth of a core, all the time. One whose
             # parsing was given up on a busy machine has another chance before `is_parsed` gives up.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(round(patient(30))),
@@ -98,8 +82,6 @@ class Airflow:
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             # Airflow 3.3.2 fails a task whose start is answered late five times: by default after 5 s each.
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": str(patient(30)),
-            "NO_PROXY": "127.0.0.1,localhost",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             **exports,
         }
 

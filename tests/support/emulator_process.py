@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -17,12 +16,11 @@ import httpx
 import pytest
 
 from airflow_provider_nbjob.job import JobState
+from scripts.processes import BUCKET, emulator_command, read_served, stop
 from tests.support.fixtures import DidNotStart, built
 from tests.support.paths import CHECKOUT
 from tests.support.patience import patient
 from tests.support.repositories import make_dataform_repository
-
-BUCKET = "nbjob-examples"
 
 
 class EmulatorProcess:
@@ -35,42 +33,26 @@ class EmulatorProcess:
 
     def __init__(self, data_dir: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
-        self.exports: dict[str, str] = {}
-        self.rest_url = ""
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
         self._log = self.log_path.open("a")
         self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "airflow_provider_nbjob.emulator", "--data-dir", str(data_dir)),
-                *("--grpc-port", "0", "--rest-port", "0", "--storage-port", "0", *options),
-            ],
+            emulator_command(data_dir, *options),
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
             start_new_session=True,
             env={**os.environ, **(environment or {})},
         )
-        if not self._is_ready():
-            self.stop()
-            raise DidNotStart("the emulator", [self.log_path])
-
-    def _is_ready(self) -> bool:
-        """Read what it prints until it serves; return whether it does in time."""
-        assert self._process.stdout
-        timer = threading.Timer(patient(60), self._process.kill)  # ends the output too
+        timer = threading.Timer(patient(60), self._process.kill)  # ends what it prints too
         timer.start()
         try:
-            for line in self._process.stdout:
-                if line.startswith("export "):
-                    name, _, value = line.removeprefix("export ").strip().partition("=")
-                    self.exports[name] = value.strip("'")
-                elif line.startswith("rest "):
-                    self.rest_url = line.split()[1]
-                elif line.strip() == "ready":
-                    return True
-            return False
+            served = read_served(self._process)
         finally:
             timer.cancel()
+        if served is None:
+            self.stop()
+            raise DidNotStart("the emulator", [self.log_path])
+        self.exports, self.rest_url = served
 
     @property
     def grpc_address(self) -> str:
@@ -88,16 +70,11 @@ class EmulatorProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """End it, and what it started."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(patient(20))
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+    def stop(self, seconds: float = 20) -> int:
+        """End it and what it started, by SIGKILL if that takes longer, and return its exit status."""
+        stop(self._process, patient(seconds))
         self._log.close()
+        return self._process.returncode
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         return httpx.request(method, f"{self.rest_url}/{path}", timeout=patient(30), **options).raise_for_status()
@@ -123,7 +100,10 @@ class EmulatorProcess:
         self._request("POST", f"emulator/jobs/{job_id}/state", json={"jobState": state})
 
     def submitted(self) -> dict[str, str]:
-        """The display name of every job that was ever submitted, by the job's id; deleted ones too."""
+        """Return the display name of every job that was ever submitted, by the job's id; deleted ones too.
+
+        The log tells them while tests have the API refuse requests or count them, and a deleted job's name at all.
+        """
         lines = re.finditer(r"Job (\S+) was submitted: '(.*)'", self.log_path.read_text())
         return {line[1]: line[2] for line in lines}
 

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.support.emulator_process import BUCKET
+from scripts.processes import BUCKET
 from tests.support.notebooks import unexecuted
 
 LOCATION = "us-central1"

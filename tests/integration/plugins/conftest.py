@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.processes import BUCKET
 from tests.integration.plugins.ran import FAILING, Ran
-from tests.support.emulator_process import BUCKET, EmulatorProcess, lead_to
+from tests.support.emulator_process import EmulatorProcess, lead_to
 
 
 @pytest.fixture

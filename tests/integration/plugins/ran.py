@@ -10,7 +10,7 @@ from airflow_provider_nbjob.job.record import parse_record
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.plugins.notebook_jobs.access import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
-from tests.support.emulator_process import BUCKET
+from scripts.processes import BUCKET
 from tests.support.running import run_operator
 from tests.support.tasks import LOCATION, arguments, make_context
 

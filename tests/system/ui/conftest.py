@@ -9,7 +9,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.support.airflow_processes import Airflow, free_port
+from scripts.processes import free_port
+from tests.support.airflow_processes import Airflow
 from tests.support.browser import chromium
 from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient, wait_until
