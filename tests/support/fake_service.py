@@ -27,6 +27,7 @@ OUTPUT = "gs://bucket/runs"  # where jobs write
 MOMENT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 JOB = f"{PARENT}/notebookExecutionJobs/j1"
 SCHEDULE = f"{PARENT}/schedules/77"
+PAGE_SIZE = 100
 EXECUTED = f"{OUTPUT}/j1/content.ipynb"  # the executed notebook of `ended_job`
 
 
@@ -100,6 +101,10 @@ class FakeService:
         """Have the next `times` calls of a method fail; default: all of them."""
         self._failures[method] = repeat(error) if times is None else repeat(error, times)
 
+    def mend(self) -> None:
+        """Have no method fail any more."""
+        self._failures.clear()
+
     def lose(self, method: str, error: Exception, *, times: int | None = None) -> None:
         """Have the next `times` calls of a method be performed, and then fail; default: all of them."""
         self._lost[method] = repeat(error) if times is None else repeat(error, times)
@@ -136,7 +141,7 @@ class FakeService:
             return course[0]
 
     def list_notebook_execution_jobs(self, request: Any, **_: Any) -> SimpleNamespace:
-        """Show the jobs of a schedule, or all of them, the newest first."""
+        """Show a page of the jobs of a schedule, or of all of them, the newest first."""
         with self._call("list"):
             key = request.order_by.removesuffix(" desc")
             shown = [course[0] for course in self.jobs.values()]
@@ -145,7 +150,11 @@ class FakeService:
                 field_name, _, wanted = request.filter.partition("=")
                 shown = [job for job in shown if f'"{key_of.get(field_name, _display_name)(job)}"' == wanted]
             shown.sort(key=lambda job: getattr(job, key or "create_time"), reverse=True)
-            return SimpleNamespace(pages=iter([ListNotebookExecutionJobsResponse(notebook_execution_jobs=shown)]))
+            start = int(request.page_token or 0)
+            end = start + (request.page_size or PAGE_SIZE)
+            token = str(end) if end < len(shown) else ""
+            page = ListNotebookExecutionJobsResponse(notebook_execution_jobs=shown[start:end], next_page_token=token)
+            return SimpleNamespace(pages=iter([page]))
 
     def list_operations(self, request: Any, **_: Any) -> SimpleNamespace:
         with self._call("operations"):
