@@ -80,8 +80,8 @@ OTHERS: dict[str, Call] = {
     "reread_connection": lambda hook: hook.reread_connection(),
     "forget_client": lambda hook: hook.forget_client(LOCATION),
 }
-# Proved elsewhere: `get_connection` in test_connections.py, `get_endpoint` in tests/security/test_hosts.py; a faulty
-# configuration is Airflow's to tell; `get_result` tells what it could not read in the result.
+# Proved elsewhere: `get_connection` in test_connections.py, `get_endpoint` in tests/security/hooks/test_hosts.py; a
+# faulty configuration is Airflow's to tell; `get_result` tells what it could not read in the result.
 ELSEWHERE = {"get_connection", "get_endpoint", "direct_content_max_bytes", "get_result", "job_as_known", "request"}
 
 

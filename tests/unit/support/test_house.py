@@ -1,4 +1,4 @@
-"""Who may import whom among the tests: what they share is in `tests/support`, and tests are no library."""
+"""The layout of the tests: what they share is in `tests/support`, and their folders mirror those of the package."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support.paths import CHECKOUT
 
 TESTS = CHECKOUT / "tests"
 SUPPORT = "tests.support"
+PACKAGE = CHECKOUT / "airflow_provider_nbjob"
+MIRRORS = ("unit", "integration", "security")  # of the package: a folder of tests for each of its rooms
+OF_THE_TESTS = {"chaos", "support"}  # folders for tests of what is in the folders of the same names in `tests`
 PROGRAMS = ("tests.benchmarks", "tests.chaos")  # they are run, and tests of them import them
 
 
@@ -77,3 +82,13 @@ def test_a_conftest_defines_fixtures_and_hooks_only() -> None:
 
 def test_no_module_of_tests_stands_outside_of_a_folder() -> None:
     assert {path.name for path in TESTS.glob("*.py")} == {"__init__.py", "conftest.py"}
+
+
+def folders(path: Path) -> set[str]:
+    return {init.parent.name for init in path.glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("mirror", MIRRORS)
+def test_a_folder_of_tests_is_of_a_room_of_the_package_and_not_empty(mirror: str) -> None:
+    assert folders(TESTS / mirror) - folders(PACKAGE) <= OF_THE_TESTS
+    assert [name for name in folders(TESTS / mirror) if not list((TESTS / mirror / name).glob("test_*.py"))] == []

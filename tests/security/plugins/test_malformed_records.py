@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_nbjob.job import record as record_module
 from airflow_provider_nbjob.job.record import JobSteps
-from tests.security.plugin_support import record_of
+from tests.security.plugins.site import record_of
 from tests.support.fake_service import PARENT
 from tests.support.metadata import ended
 

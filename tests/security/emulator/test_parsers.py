@@ -38,7 +38,7 @@ from airflow_provider_nbjob.emulator.service import NotebookService
 from airflow_provider_nbjob.emulator.store import Store
 from airflow_provider_nbjob.emulator.validation import check_job
 from airflow_provider_nbjob.job import JobName
-from tests.security.emulator_case import PARENT, keep, rest_job
+from tests.security.emulator.case import PARENT, keep, rest_job
 
 bounded = settings(deadline=None, suppress_health_check=list(HealthCheck))
 anything = st.text(st.characters(), max_size=60)  # surrogates and NUL included

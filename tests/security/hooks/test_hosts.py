@@ -29,7 +29,7 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
 )
-from tests.security.channels import Dialled
+from tests.security.hooks.channels import Dialled
 from tests.support.tasks import make_context
 
 PACKAGE = Path(airflow_provider_nbjob.__file__).parent

@@ -18,10 +18,8 @@ from hypothesis import strategies as st
 from airflow_provider_nbjob.emulator.rest_api import ROUTES
 from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
-from tests.security.emulator_case import PARENT, emulator, rest_job
+from tests.security.emulator.case import PARENT, rest_job
 from tests.support.patience import patient
-
-__all__ = ["emulator"]
 
 bounded = settings(deadline=None, suppress_health_check=list(HealthCheck))
 

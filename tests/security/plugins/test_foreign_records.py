@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.security.plugin_support import DAG, TASK, cell, notebook, printed, record_of
+from tests.security.plugins.site import DAG, TASK, cell, notebook, printed, record_of
 from tests.support.fake_service import PARENT
 
 pytestmark = pytest.mark.test_all

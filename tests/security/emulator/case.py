@@ -1,18 +1,14 @@
-"""An emulator in this process for the tests of its security, and what they send to it."""
+"""What the tests of the emulator's security send to it, and put into its store."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import pytest
 from google.cloud.aiplatform_v1.types import NotebookExecutionJob
 
-from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.emulator.store import Operation, Store
-from tests.support.patience import patient
 
 PARENT = "projects/emulator-project/locations/us-central1"
 JOBS = f"v1/{PARENT}/notebookExecutionJobs"
@@ -36,21 +32,6 @@ def keep(store: Store, name: str, **fields: Any) -> None:
     job = NotebookExecutionJob.pb(NotebookExecutionJob(name=name, **fields))
     operation = Operation(f"{name}/operations/1", name, "create", 0.0, None, uid=name, version="v1")
     assert store.insert(job, operation)
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """Start one emulator for a module."""
-    with Emulator(tmp_path_factory.mktemp("secured") / "data", cleanup_delay=3600, buckets=[BUCKET]) as running:
-        yield running
-
-
-@pytest.fixture
-def http(emulator: Emulator) -> Iterator[httpx.Client]:
-    """A client of its REST API; no fault outlives a test."""
-    with httpx.Client(base_url=f"{emulator.rest_url}/", timeout=patient(30), trust_env=False) as client:
-        yield client
-        client.delete("emulator/faults").raise_for_status()
 
 
 def create_job(http: httpx.Client, job_id: str, **changes: Any) -> str:

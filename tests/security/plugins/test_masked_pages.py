@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.security.plugin_support import QUERY, cell, notebook, printed, record_of
+from tests.security.plugins.site import QUERY, cell, notebook, printed, record_of
 
 pytestmark = pytest.mark.test_all
 

@@ -24,13 +24,12 @@ from airflow_provider_nbjob.emulator.rest_api import BODY_MAX
 from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.emulator.store import Store
 from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
-from tests.security.emulator_case import BUCKET, JOBS, PARENT, create_job, emulator, http, keep, rest_job
+from tests.security.emulator.case import BUCKET, JOBS, PARENT, create_job, keep, rest_job
 from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient, wait_until
 
 pytestmark = pytest.mark.test_all
 
-__all__ = ["emulator", "http"]
 
 GREEDY = 60  # clients of each kind: more than there are threads of whatever kind
 DELAY = 1.0  # seconds that one client may delay another, on a quiet machine

@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from tests.security.plugin_support import QUERY, cell, notebook, printed, record_of
+from tests.security.plugins.site import QUERY, cell, notebook, printed, record_of
 from tests.support.fake_service import OUTPUT
 
 pytestmark = pytest.mark.test_all

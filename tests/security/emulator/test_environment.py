@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_nbjob.emulator.__main__ import main
 from airflow_provider_nbjob.emulator.environment import hidden_from_kernel, runner_environment
-from tests.security.emulator_case import JOBS, PARENT, create_job
+from tests.security.emulator.case import JOBS, PARENT, create_job
 from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient, wait_until
 

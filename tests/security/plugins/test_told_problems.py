@@ -10,7 +10,7 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError, Transp
 
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.plugins.notebook_jobs import task_page
-from tests.security.plugin_support import QUERY, cell, notebook, record_of
+from tests.security.plugins.site import QUERY, cell, notebook, record_of
 
 PATH = "/opt/airflow/secrets/key-of-ours.json"
 LEAKS = (PATH, "key-of-ours", "10.1.2.3", "private_key")

@@ -9,7 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
-from tests.security.plugin_support import QUERY, cell, notebook, printed, record_of
+from tests.security.plugins.site import QUERY, cell, notebook, printed, record_of
 
 # What a route needs of the DAG that it is asked about; None: it is about no DAG.
 NEEDS = {

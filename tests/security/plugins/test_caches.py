@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from airflow_provider_nbjob.plugins.notebook_jobs.cache import Cache
-from tests.security.plugin_support import QUERY, cell, notebook, printed, record_of
+from tests.security.plugins.site import QUERY, cell, notebook, printed, record_of
 from tests.support.fake_service import OUTPUT
 
 pytestmark = pytest.mark.test_all

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.security.plugin_support import DAG, QUERY, cell, notebook, record_of
+from tests.security.plugins.site import DAG, QUERY, cell, notebook, record_of
 from tests.support.patience import patient, wait_until
 
 pytestmark = pytest.mark.test_all
