@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from processes import CHECKOUT, Processes, airflow_environment, migrate, read_exports, say, start_emulator
+from processes import CHECKOUT, Processes, examples_environment, migrate, read_exports, say, start_emulator
 
 DEMO = CHECKOUT / ".demo"
 DAG_ID = "example_notebook_job"
@@ -38,7 +38,7 @@ def main() -> int:
     try:
         with Processes() as processes:
             emulator = start_emulator(processes, DEMO)
-            environment = airflow_environment(read_exports(emulator, DEMO), DEMO)
+            environment = examples_environment(read_exports(emulator, DEMO), DEMO)
             migrate(processes, environment, DEMO)
             say(f"running DAG {DAG_ID} with notebook {notebook}")
             status = run_dag(processes, notebook, environment)

@@ -1,15 +1,16 @@
-"""Start the emulator, and an Airflow that uses it, as processes of a script, and end both."""
+"""The emulator as a process, an Airflow that is led to it, and an end to both; for the scripts and for the tests."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 BUCKET = "nbjob-examples"
@@ -57,49 +58,107 @@ def held_back(*numbers: signal.Signals) -> Iterator[None]:
         signal.raise_signal(number)
 
 
+def emulator_command(data_dir: Path, *options: str) -> list[str]:
+    """Return the command that starts the emulator on free ports."""
+    return [
+        *(sys.executable, "-m", "airflow_provider_nbjob.emulator", "--data-dir", str(data_dir)),
+        *("--grpc-port", "0", "--rest-port", "0", "--storage-port", "0", *options),
+    ]
+
+
 def start_emulator(processes: Processes, folder: Path) -> subprocess.Popen[str]:
-    """Start the emulator on free ports, with the example notebooks in its Cloud Storage; it writes below `folder`."""
+    """Start the emulator with the example notebooks in its Cloud Storage; it writes below `folder`."""
     say("starting the emulator")
     folder.mkdir(exist_ok=True)
-    command = [
-        *(sys.executable, "-m", "airflow_provider_nbjob.emulator"),
-        *("--grpc-port", "0", "--rest-port", "0", "--storage-port", "0"),
-        *("--data-dir", str(folder / "emulator")),
-        *("--upload", f"{CHECKOUT / 'example_dags' / 'notebooks'}=gs://{BUCKET}/notebooks"),
-    ]
+    upload = f"{CHECKOUT / 'example_dags' / 'notebooks'}=gs://{BUCKET}/notebooks"
+    command = emulator_command(folder / "emulator", "--upload", upload)
     with (folder / "emulator.log").open("w") as log:
         return processes.start(command, stdout=subprocess.PIPE, stderr=log, cwd=CHECKOUT)
 
 
-def read_exports(emulator: subprocess.Popen[str], folder: Path) -> dict[str, str]:
-    """Read the lines that the emulator prints until it serves; return the variables by which clients find it."""
+class Served(NamedTuple):
+    """What the emulator prints when it serves.
+
+    :param exports: the variables that lead its clients to it
+    :param rest_url: where it serves its REST API
+    """
+
+    exports: dict[str, str]
+    rest_url: str
+
+
+def read_served(emulator: subprocess.Popen[str]) -> Served | None:
+    """Read what the emulator prints until it serves; return None if it ends before that."""
     exports: dict[str, str] = {}
+    rest_url = ""
     assert emulator.stdout is not None
     for line in emulator.stdout:
-        if line.strip() == "ready":
-            return exports
-        if line.startswith("export "):
-            name, _, value = line.removeprefix("export ").strip().partition("=")
+        kind, _, text = line.strip().partition(" ")
+        if kind == "ready":
+            return Served(exports, rest_url)
+        if kind == "export":
+            name, _, value = text.partition("=")
             exports[name] = value.strip("'")
+        elif kind == "rest":
+            rest_url = text
+    return None
+
+
+def read_exports(emulator: subprocess.Popen[str], folder: Path) -> dict[str, str]:
+    """Return the variables that lead to the emulator, once it serves; end the script if it does not start."""
+    if served := read_served(emulator):
+        return served.exports
     log = folder / "emulator.log"
     reason = next((line for line in reversed(log.read_text().splitlines()) if line.strip()), "it said nothing")
     raise SystemExit(f"The emulator did not start; see {log}: {reason}")
 
 
-def airflow_environment(exports: dict[str, str], folder: Path) -> dict[str, str]:
-    """Return Airflow's environment: a home of its own below `folder`, the example DAGs, the emulator's variables."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
+    """Return the environment of an Airflow with a home and a folder of DAGs, without the settings of this process."""
+    # Without byte-code Airflow's imports take more than twice as long, in every process that is started.
+    left_out = ("AIRFLOW", "PYTHONDONTWRITEBYTECODE")
     return {
-        **kept,
-        **exports,
-        "AIRFLOW_HOME": str(folder / "airflow"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "example_dags"),
+        **{name: value for name, value in os.environ.items() if not name.startswith(left_out)},
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "NBJOB_EXAMPLE_BUCKET": BUCKET,
         "NO_PROXY": "127.0.0.1,localhost",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+
+
+def examples_environment(exports: dict[str, str], folder: Path) -> dict[str, str]:
+    """Return the environment of an Airflow with the example DAGs, led to the emulator; its home is below `folder`."""
+    return {
+        **airflow_environment(folder / "airflow", CHECKOUT / "example_dags"),
+        **exports,
+        "NBJOB_EXAMPLE_BUCKET": BUCKET,
         "PYTHONWARNINGS": "ignore",
     }
+
+
+def settings_of_components(address: str) -> dict[str, str]:
+    """Return the settings by which Airflow's components find the API server, and the size of a small machine."""
+    return {
+        "AIRFLOW__API__BASE_URL": address,
+        "AIRFLOW__API__PORT": address.rpartition(":")[2],
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+    }
+
+
+def free_port(*wanted: int) -> int:
+    """Return the first of the wanted ports of the loopback interface that is free, or any other free one."""
+    for port in (*wanted, 0):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(listener.getsockname()[1])
+    raise SystemExit("No port is free")
 
 
 def migrate(processes: Processes, environment: dict[str, str], folder: Path) -> None:
@@ -112,12 +171,12 @@ def migrate(processes: Processes, environment: dict[str, str], folder: Path) -> 
         raise SystemExit(f"airflow db migrate failed; see {log_path}")
 
 
-def stop(process: subprocess.Popen[str]) -> None:
-    """End a process of a script, and all that it started."""
+def stop(process: subprocess.Popen[str], seconds: float = 20) -> None:
+    """End a process that leads a group, by SIGKILL to the whole group if it does not end in time."""
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

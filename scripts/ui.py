@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import httpx
-from processes import BUCKET, CHECKOUT, Processes, airflow_environment, migrate, read_exports, say, start_emulator
+from processes import (
+    BUCKET,
+    CHECKOUT,
+    Processes,
+    examples_environment,
+    free_port,
+    migrate,
+    read_exports,
+    say,
+    settings_of_components,
+    start_emulator,
+)
 
 UI = CHECKOUT / ".ui"
 PORT = 8080
@@ -63,7 +73,7 @@ def main() -> int:
     try:
         with Processes() as processes:
             try:
-                serve(processes, options.port or free_port())
+                serve(processes, options.port or free_port(PORT))
             finally:
                 say("stopping")
     except KeyboardInterrupt:
@@ -83,19 +93,6 @@ def begin_afresh() -> int:
     for name in ("airflow", "emulator"):
         shutil.rmtree(UI / name, ignore_errors=True)
     return lock
-
-
-def free_port() -> int:
-    """Return the usual port of Airflow, or another one if that is taken."""
-    for port in (PORT, 0):
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(listener.getsockname()[1])
-    raise SystemExit("No port is free")
 
 
 def serve(processes: Processes, port: int) -> None:
@@ -126,12 +123,8 @@ def serve(processes: Processes, port: int) -> None:
 def environment_of(address: str, exports: dict[str, str]) -> dict[str, str]:
     """Return the environment of Airflow's processes."""
     return {
-        **airflow_environment(exports, UI),
-        "AIRFLOW__API__BASE_URL": address,
-        "AIRFLOW__API__PORT": address.rpartition(":")[2],
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__PARALLELISM": "4",
+        **examples_environment(exports, UI),
+        **settings_of_components(address),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
     }

@@ -41,10 +41,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ.update(environment(home))
         from tests.benchmarks.imports import deferring, parsing
-        from tests.benchmarks.triggerer import Service
+        from tests.support.triggerer import Service
 
         show("Parsing a DAG: imports over `from airflow.sdk import DAG`", parsed := parsing(), IMPORT_COLUMNS)
-        service = Service()
+        service = Service("tests.benchmarks.fake_service")
         try:
             deferred = deferring(service)
         finally:

@@ -1,138 +1,18 @@
-"""The API, for the benchmark: many jobs, quick answers, and a plan by which some of them end.
+"""The API, for the benchmark, in a process of its own: many jobs, quick answers, and a plan by which some of them end.
 
-It runs in a process of its own and is told what to do in lines of JSON: ``{"do": "begin", "waiting": 1000}`` makes so
-many jobs run, ``{"do": "end", "count": 100, "seconds": 60}`` has some of them succeed, one by one, and
-``{"do": "report"}`` returns what was called, and when which job ended (CLOCK_MONOTONIC, which processes share).
-The same job is shown by every service that a trigger may ask. Bytes in, bytes out: it must not be the bottleneck.
+It is told what to do in lines of JSON: ``{"do": "begin", "waiting": 1000}`` makes so many jobs run,
+``{"do": "end", "count": 100, "seconds": 60}`` has some of them succeed, one by one, and ``{"do": "report"}`` returns
+what was called, and when which job ended (CLOCK_MONOTONIC, which processes share).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-import time
-from collections import Counter
-from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import grpc
-from google.cloud.aiplatform_v1 import types
-from google.longrunning.operations_pb2 import Operation
 
-FOREIGN = 100_000
-HOUR = 3600.0
-MONTH = 30 * 24 * HOUR
-GET_SECONDS = 0.05
-LIST_SECONDS, LIST_SECONDS_PER_JOB = 0.1, 0.0001
-PAGE_SIZE_MAX = 100
-PARENT = "projects/bench/locations/us-central1"
-RUNNING, SUCCEEDED = types.JobState.JOB_STATE_RUNNING, types.JobState.JOB_STATE_SUCCEEDED
-
-# Every get has its name in the same place.
-NamedRequest = type(types.GetNotebookExecutionJobRequest.pb(types.GetNotebookExecutionJobRequest()))
-# The service's message of each kind, how its name ends, and its states in the order running, succeeded.
-Pipelines = types.PipelineState
-KINDS = {
-    "NotebookExecutionJob": (types.NotebookExecutionJob, "job_state", (RUNNING, SUCCEEDED)),
-    "HyperparameterTuningJob": (types.HyperparameterTuningJob, "state", (RUNNING, SUCCEEDED)),
-    "TrainingPipeline": (
-        types.TrainingPipeline,
-        "state",
-        (Pipelines.PIPELINE_STATE_RUNNING, Pipelines.PIPELINE_STATE_SUCCEEDED),
-    ),
-}
-
-
-class Jobs:
-    """The jobs of one location: those that are waited for, among the many that are not.
-
-    :param parent: ``projects/{project}/locations/{location}``, as their names begin
-    """
-
-    def __init__(self, parent: str = PARENT) -> None:
-        self.parent = parent
-        # Each is put at the end when it changes; that is the order by update_time.
-        self.updated: dict[str, types.NotebookExecutionJob] = {}
-        self.ended: dict[str, float] = {}
-        self.calls: Counter[str] = Counter()
-
-    def begin(self, waiting: int) -> None:
-        """Fill the location: jobs of the last month that have ended, then those of the last hour, which run."""
-        self.updated = {}
-        now = time.time()
-        for number in range(FOREIGN):
-            self.put(f"foreign-{number}", SUCCEEDED, at=now - HOUR - MONTH * (1 - number / FOREIGN))
-        for number in range(waiting):
-            self.put(f"job-{number}", RUNNING, at=now - HOUR * (1 - number / waiting))
-        self.ended, self.calls = {}, Counter()
-
-    def put(self, job_id: str, state: types.JobState, *, at: float) -> None:
-        job = types.NotebookExecutionJob.pb(types.NotebookExecutionJob())
-        job.name = f"{self.parent}/notebookExecutionJobs/{job_id}"
-        job.display_name = f"dag.task {job_id}"
-        job.gcs_output_uri = "gs://bench/output"
-        job.job_state = state
-        job.update_time.seconds, job.update_time.nanos = int(at), int(at % 1 * 1e9)
-        self.updated.pop(job_id, None)
-        self.updated[job_id] = job
-
-    async def end(self, count: int, seconds: float) -> None:
-        started = time.monotonic()
-        for number in range(count):
-            await asyncio.sleep(max(0.0, started + number * seconds / count - time.monotonic()))
-            self.put(f"job-{number}", SUCCEEDED, at=time.time())
-            self.ended[f"job-{number}"] = time.monotonic()
-
-    # --- what the API answers ---
-
-    async def get(self, kind: str, request: bytes) -> bytes:
-        self.calls["get"] += 1
-        message, field, states = KINDS[kind]
-        job_id = NamedRequest.FromString(request).name.rpartition("/")[2]
-        await asyncio.sleep(GET_SECONDS)
-        job = self.updated[job_id]
-        if kind == "NotebookExecutionJob":
-            return job.SerializeToString()
-        other = message.pb(message())
-        other.name = f"{self.parent}/{kind[0].lower()}{kind[1:]}s/{job_id}"
-        setattr(other, field, states[job.job_state == SUCCEEDED])
-        return other.SerializeToString()
-
-    async def list(self, request: bytes) -> bytes:
-        self.calls["list"] += 1
-        asked = types.ListNotebookExecutionJobsRequest.deserialize(request)
-        assert asked.order_by == "update_time desc", asked.order_by
-        size = min(asked.page_size or PAGE_SIZE_MAX, PAGE_SIZE_MAX)
-        first = int(asked.page_token or 0)
-        page = types.ListNotebookExecutionJobsResponse.pb(types.ListNotebookExecutionJobsResponse())
-        page.notebook_execution_jobs.extend(islice(reversed(self.updated.values()), first, first + size))
-        page.next_page_token = str(first + size) if first + size < len(self.updated) else ""
-        await asyncio.sleep(LIST_SECONDS + LIST_SECONDS_PER_JOB * len(page.notebook_execution_jobs))
-        return page.SerializeToString()
-
-    async def create(self, request: bytes) -> bytes:
-        self.calls["create"] += 1
-        asked = types.CreateNotebookExecutionJobRequest.deserialize(request)
-        self.put(asked.notebook_execution_job_id, RUNNING, at=time.time())
-        name = f"{self.parent}/notebookExecutionJobs/{asked.notebook_execution_job_id}"
-        return Operation(name=f"{name}/operations/1").SerializeToString()
-
-
-class Handler(grpc.GenericRpcHandler):
-    """Finds the answer by the method's name, whichever service it belongs to."""
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        method = handler_call_details.method.rpartition("/")[2]
-
-        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-            return await self.answer(method, request, context)
-
-        return grpc.unary_unary_rpc_method_handler(answer)
-
-    async def answer(self, method: str, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        raise NotImplementedError
+from tests.support.grpc_service import Handler, Jobs, obey
 
 
 class OneLocation(Handler):
@@ -147,16 +27,6 @@ class OneLocation(Handler):
         if method == "CreateNotebookExecutionJob":
             return await self._jobs.create(request)
         return await self._jobs.get(method.removeprefix("Get"), request)
-
-
-async def obey(orders: Callable[..., dict[str, Any]], told: dict[str, Any]) -> None:
-    """Say what the other process has to know, then do what it orders, a line of JSON each, until it closes the pipe.
-
-    :param orders: performs an order, and returns the reply
-    """
-    print(json.dumps(told), flush=True)
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        print(json.dumps(orders(**json.loads(line))), flush=True)
 
 
 async def main() -> None:

@@ -61,7 +61,7 @@ def fill(url: str, options: argparse.Namespace) -> None:
     """Put the rows into the database; the numbers are drawn, the same ones each time."""
     from sqlalchemy import create_engine
 
-    from tests.metadata import START, Rows, ended, record
+    from tests.support.metadata import START, Rows, ended, record
 
     draw, rows = random.Random(1), Rows()
     for number in range(options.jobs):

@@ -21,8 +21,10 @@ from unittest import mock
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tests.conftest import BUCKET, CHECKOUT, EmulatorProcess
+from scripts.processes import BUCKET
 from tests.support import keeper
+from tests.support.emulator_process import EmulatorProcess
+from tests.support.paths import CHECKOUT
 
 LOCATION = "us-central1"
 QUERY = "dag_id=d&run_id=r&task_id=t"

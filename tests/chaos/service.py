@@ -22,8 +22,8 @@ from google.cloud.aiplatform_v1 import types
 from google.longrunning.operations_pb2 import ListOperationsRequest, ListOperationsResponse, Operation
 from google.protobuf.empty_pb2 import Empty
 
-from tests.benchmarks.fake_service import RUNNING, SUCCEEDED, Handler, Jobs, NamedRequest, obey
 from tests.chaos.schedule import HANG, KEY, LOCATIONS, PLAIN, SLOW, SLOW_SECONDS, Schedule, Task, make_schedule
+from tests.support.grpc_service import RUNNING, SUCCEEDED, Handler, Jobs, NamedRequest, obey
 
 PROJECT_NUMBER = "123456789"  # the API tells a project by its number, whatever the client asked by
 PARENT = f"projects/{PROJECT_NUMBER}/locations/{{}}"

@@ -20,12 +20,12 @@ from airflow.jobs.triggerer_job_runner import TriggerRunner, messages
 from airflow.sdk.api.client import Client
 
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY
-from tests.benchmarks.triggerer import Service, Supervisor, workload
 from tests.chaos import inside
 from tests.chaos.judge import Seen, leaks
 from tests.chaos.keys import service_account_key, write_certificate
 from tests.chaos.schedule import KEY, PLAIN, TAIL, Schedule, Task
 from tests.support.patience import patient
+from tests.support.triggerer import Service, Supervisor, workload
 
 TRIGGER = "airflow_provider_nbjob.triggers.notebook_execution_job.NotebookExecutionJobTrigger"
 CENSUS = f"{inside.__name__}.Census"

@@ -14,10 +14,10 @@ from airflow_provider_nbjob.hooks import notebook_execution_job as hook_module
 from airflow_provider_nbjob.job import JobState, state_of
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
-from tests.integration.conftest import LOCATION, api_job, make_context
-from tests.integration.test_operators import run_trigger
-from tests.relay import Relay
 from tests.support.patience import patient, wait_until
+from tests.support.relay import Relay
+from tests.support.running import event_of
+from tests.support.tasks import LOCATION, api_job, make_context
 
 pytestmark = pytest.mark.test_all
 
@@ -118,7 +118,7 @@ def test_an_outage_lasts_no_longer_than_the_deadline(hook, network, name, by):
         with pytest.raises(JobTimeout):
             hook.wait_for_notebook_execution_job(name=name, poll_interval=0.1, end_time=end_time)
     else:
-        event = run_trigger(NotebookExecutionJobTrigger(name, poll_interval=0.1, end_time=end_time))
+        event = event_of(NotebookExecutionJobTrigger(name, poll_interval=0.1, end_time=end_time))
         assert event["outcome"] == "timeout"
     assert time.time() < end_time + patient(10)
 

@@ -21,10 +21,11 @@ from airflow_provider_nbjob.operators.notebook_execution_job import (
 )
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
-from tests.integration.conftest import make_context
-from tests.support.fake_google import EXECUTED, OUTPUT, FakeGoogle
-from tests.support.fake_service import JOB, FakeWait, event_of
-from tests.unit.notebook.documents import code, error, notebook, result, stream
+from tests.support.fake_google import FakeGoogle, FakeWait
+from tests.support.fake_service import EXECUTED, JOB, OUTPUT
+from tests.support.notebooks import code, error, notebook, result, stream
+from tests.support.running import event_of
+from tests.support.tasks import make_context
 
 SECRETS = {
     "plain": "canary-4711-plain",
@@ -74,13 +75,12 @@ def operator(secret: str, **changes) -> CreateNotebookExecutionJobOperator:
 
 
 def test_a_failed_job_shows_no_secret(monkeypatch, secret, caplog, capsys):
-    from google.cloud.aiplatform_v1.types import JobState
     from google.rpc.status_pb2 import Status
 
     google = FakeGoogle(monkeypatch)
-    google.notebooks.job_state = JobState.JOB_STATE_FAILED
-    google.notebooks.executed = failing(secret)
-    google.notebooks.changes = {"status": Status(code=3, message=f"<p>it failed with {secret}</p>")}
+    google.service.course = ("FAILED",)
+    google.service.executed = failing(secret)
+    google.service.changes = {"status": Status(code=3, message=f"<p>it failed with {secret}</p>")}
     caplog.set_level(logging.INFO)
     context = make_context("r")
     task = operator(secret, log_output=True)
@@ -126,7 +126,7 @@ def test_results_of_get_and_list_show_no_secret(monkeypatch, secret):
 
 def test_what_a_notebook_hands_out_is_its_authors(monkeypatch, secret):
     google = FakeGoogle(monkeypatch)
-    google.notebooks.executed = notebook(code("token", result({"application/json": secret}), tags=("result",)))
+    google.service.executed = notebook(code("token", result({"application/json": secret}), tags=("result",)))
     assert operator(secret).execute(make_context("r"))["results"] == {"result": secret}
 
 
@@ -183,11 +183,10 @@ def test_bad_input_is_quoted_without_a_secret(monkeypatch, airflow_masks):
 
 @pytest.mark.parametrize("name", ["password", "api_key", "db_token"])
 def test_a_parameter_with_the_name_of_a_secret_is_masked_in_the_log(monkeypatch, airflow_masks, name):
-    from google.cloud.aiplatform_v1.types import JobState
 
     google = FakeGoogle(monkeypatch)
-    google.notebooks.job_state = JobState.JOB_STATE_FAILED
-    google.notebooks.executed = failing(SECRETS["quotes"])
+    google.service.course = ("FAILED",)
+    google.service.executed = failing(SECRETS["quotes"])
     context = make_context("r")
     task = operator("x", parameters={"nested": {name: [SECRETS["quotes"]]}})
     with pytest.raises(JobFailed) as failed:

@@ -6,25 +6,20 @@ Everything of the provider is real, from the operator to the hook; only the clie
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from google.cloud.aiplatform_v1.types import JobState, NotebookExecutionJob
 from google.cloud.dataform_v1 import types as dataform
 from google.cloud.dataform_v1.services.dataform.pagers import QueryRepositoryDirectoryContentsPager
-from google.rpc.status_pb2 import Status
 
 from airflow_provider_nbjob.hooks import dataform as dataform_reads
-from airflow_provider_nbjob.hooks import files
+from airflow_provider_nbjob.hooks import files, retrying
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+from airflow_provider_nbjob.triggers import job_watch
+from tests.support.fake_service import PARENT, FakeService
 from tests.support.fake_storage import FakeStorage
 
-PARENT = "projects/p/locations/us-central1"
 REPOSITORY = f"{PARENT}/repositories/reports"
-OUTPUT = "gs://bucket/runs"  # where jobs write
-MOMENT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass
@@ -69,38 +64,6 @@ class FakeDataform:
         return dataform.ReadRepositoryFileResponse(contents=self._files("read", request)[request.path])
 
 
-@dataclass
-class FakeNotebookService:
-    """`NotebookService` whose jobs end at once, as far as it is used.
-
-    :param submitted: the jobs that were submitted, in order
-    :param changes: fields that a job has once it has ended, beside `job_state`
-    """
-
-    storage: FakeStorage
-    submitted: list[NotebookExecutionJob] = field(default_factory=list)
-    job_state: int = JobState.JOB_STATE_SUCCEEDED
-    executed: bytes | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
-
-    def create_notebook_execution_job(self, request: Any, **_: Any) -> SimpleNamespace:
-        job = NotebookExecutionJob(request.notebook_execution_job)
-        job.name = f"{request.parent}/notebookExecutionJobs/{request.notebook_execution_job_id or '1'}"
-        self.submitted.append(job)
-        return SimpleNamespace(operation=SimpleNamespace(name=f"{job.name}/operations/1"))
-
-    def get_notebook_execution_job(self, request: Any, **_: Any) -> NotebookExecutionJob:
-        (submitted,) = (job for job in self.submitted if job.name == request.name)
-        if self.executed is not None:
-            folder = f"{submitted.gcs_output_uri}/{submitted.name.rpartition('/')[2]}"
-            self.storage.put(f"{folder}/content.ipynb", self.executed)
-        values = {"job_state": self.job_state, "create_time": MOMENT, "update_time": MOMENT, **self.changes}
-        job = NotebookExecutionJob(submitted)
-        for name, value in values.items():
-            setattr(job, name, value)
-        return job
-
-
 class FakeGoogle:
     """All of them, in place of the real ones for as long as `monkeypatch` lasts.
 
@@ -110,7 +73,7 @@ class FakeGoogle:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.storage = FakeStorage({"bucket"})
         self.dataform = FakeDataform()
-        self.notebooks = FakeNotebookService(self.storage)
+        self.service = FakeService(self.storage)
         client = self.storage.client()
         connection = '{"conn_type": "google_cloud_platform", "extra": {"project": "p"}}'
         monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
@@ -118,24 +81,20 @@ class FakeGoogle:
         monkeypatch.setenv("NBJOB_EMULATOR_HOST", "127.0.0.1:1")  # plaintext: no credentials are looked for
         monkeypatch.setattr(files, "storage_client", lambda _: client)
         monkeypatch.setattr(dataform_reads, "dataform_client", self.dataform)
-        monkeypatch.setattr(NotebookExecutionJobHook, "get_conn", lambda *_: self.notebooks)
+        monkeypatch.setattr(NotebookExecutionJobHook, "get_conn", lambda *_: self.service)
 
 
-def ended_job(state: str | int = "SUCCEEDED", message: str = "", code: int = 0, **changes: Any) -> NotebookExecutionJob:
-    """Return a job that has ended, as the API shows it.
+class FakeWait(FakeGoogle):
+    """Google whose jobs are waited for, and all that makes a wait last made short, for as long as `monkeypatch` lasts.
 
-    :param state: the end of its API name, or a number that the client library may not know
+    There is no worker whose end a trigger's event must not overtake, no limit to the requests a minute, and no
+    retry of a single request.
     """
-    values = {
-        "name": f"{PARENT}/notebookExecutionJobs/j1",
-        "display_name": "a report",
-        "job_state": state if isinstance(state, int) else JobState[f"JOB_STATE_{state}"],
-        "status": Status(code=code, message=message),
-        "gcs_output_uri": OUTPUT,
-        "create_time": MOMENT,
-        "update_time": MOMENT,
-    }
-    return NotebookExecutionJob({**values, **changes})
 
-
-EXECUTED = f"{OUTPUT}/j1/content.ipynb"  # the executed notebook of `ended_job`
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(monkeypatch)
+        self.service.course = ("RUNNING", "SUCCEEDED")
+        monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
+        monkeypatch.setenv("AIRFLOW__NBJOB__MAX_REQUESTS_PER_MINUTE", "1000000")
+        monkeypatch.setattr(job_watch, "ARRIVAL", 0.01)
+        monkeypatch.setattr(retrying, "RETRY_TOTAL", 0.0)

@@ -1,57 +1,80 @@
-"""A `NotebookService` whose jobs are waited for: they change when they are read, launched by others, or made to fail.
+"""A `NotebookService` in this process: its jobs change when they are read, are launched by others, or made to fail.
 
-The sensor, the trigger, the watch and the hook that use it are the real ones.
+The operator, the sensor, the trigger, the watch and the hook that use it are the real ones.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from importlib import import_module
 from itertools import repeat
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
-import pytest
-from airflow.providers.common.compat.sdk import XCom
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud.aiplatform_v1.types import JobState, ListNotebookExecutionJobsResponse, NotebookExecutionJob
 from google.longrunning.operations_pb2 import Operation
+from google.rpc.status_pb2 import Status
 
-from airflow_provider_nbjob.hooks import retrying
-from airflow_provider_nbjob.triggers import job_watch
-from tests.support.fake_google import MOMENT, PARENT, FakeGoogle, ended_job
-from tests.support.patience import patient
+from tests.support.fake_storage import FakeStorage
 
-T = TypeVar("T")
+PARENT = "projects/p/locations/us-central1"
+OUTPUT = "gs://bucket/runs"  # where jobs write
+MOMENT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 JOB = f"{PARENT}/notebookExecutionJobs/j1"
 SCHEDULE = f"{PARENT}/schedules/77"
+PAGE_SIZE = 100
+EXECUTED = f"{OUTPUT}/j1/content.ipynb"  # the executed notebook of `ended_job`
+
+
+def ended_job(state: str | int = "SUCCEEDED", message: str = "", code: int = 0, **changes: Any) -> NotebookExecutionJob:
+    """Return a job that has ended, as the API shows it.
+
+    :param state: the end of its API name, or a number that the client library may not know
+    """
+    values = {
+        "name": f"{PARENT}/notebookExecutionJobs/j1",
+        "display_name": "a report",
+        "job_state": state if isinstance(state, int) else JobState[f"JOB_STATE_{state}"],
+        "status": Status(code=code, message=message),
+        "gcs_output_uri": OUTPUT,
+        "create_time": MOMENT,
+        "update_time": MOMENT,
+    }
+    return NotebookExecutionJob({**values, **changes})
 
 
 @dataclass
 class FakeService:
-    """The jobs of a location; `NotebookServiceClient` as far as it is used to wait for a job and to stop it.
+    """The jobs of a location; `NotebookServiceClient` as far as the provider uses it.
 
+    This is the one fake of the client for tests in one process. `grpc_service` answers another process over gRPC, and
+    counts what that costs. The models of `test_submitted_once`, in which workers are killed in mid-call, and of
+    `test_sweeps`, in which there is no client, are of other things.
+
+    :param storage: where jobs write
     :param jobs: by name; those that are still to change are followed by what they change to
     :param calls: how often each method was called: create, get, list, operations, cancel, delete, operation
     :param before: called with the method's name before it is performed, in the thread of the request
     :param course: the states that a job goes through which is created, as `put` takes them
-    :param submitted: names of the jobs that were created
+    :param changes: further fields of each state of such a job
+    :param executed: the executed notebook of such a job, which is there once the job is read in its last state
+    :param submitted: the jobs that were created, as they were sent
     :param deletion: the operation that a delete returns; None returns none
     """
 
+    storage: FakeStorage
     jobs: dict[str, list[NotebookExecutionJob]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     before: Callable[[str], None] = lambda _: None
-    course: tuple[str, ...] = ("RUNNING", "SUCCEEDED")
-    submitted: list[str] = field(default_factory=list)
+    course: tuple[str, ...] = ("SUCCEEDED",)
+    changes: dict[str, Any] = field(default_factory=dict)
+    executed: bytes | None = None
+    submitted: list[NotebookExecutionJob] = field(default_factory=list)
     deletion: Operation | None = None
     _lost: dict[str, Iterator[Exception]] = field(default_factory=dict)
     _failures: dict[str, Iterator[Exception]] = field(default_factory=dict)
@@ -78,6 +101,10 @@ class FakeService:
         """Have the next `times` calls of a method fail; default: all of them."""
         self._failures[method] = repeat(error) if times is None else repeat(error, times)
 
+    def mend(self) -> None:
+        """Have no method fail any more."""
+        self._failures.clear()
+
     def lose(self, method: str, error: Exception, *, times: int | None = None) -> None:
         """Have the next `times` calls of a method be performed, and then fail; default: all of them."""
         self._lost[method] = repeat(error) if times is None else repeat(error, times)
@@ -94,11 +121,10 @@ class FakeService:
             name = f"{request.parent}/notebookExecutionJobs/{job_id}"
             if name in self.jobs:
                 raise AlreadyExists(f"{name} exists")
-            self.submitted.append(name)
-            sent = request.notebook_execution_job
-            fields = ("display_name", "gcs_output_uri", "service_account", "execution_user", "labels")
-            changes = {field: getattr(sent, field) for field in fields if getattr(sent, field)}
-            self._put(self.course, name, create_time=datetime.now(timezone.utc), **changes)
+            sent = NotebookExecutionJob(request.notebook_execution_job)
+            sent.name = name
+            self.submitted.append(sent)
+            self._begin(sent)
         return SimpleNamespace(operation=Operation(name=f"{name}/operations/1"))
 
     def get_operation(self, request: Any, **_: Any) -> Operation:
@@ -109,10 +135,13 @@ class FakeService:
     def get_notebook_execution_job(self, request: Any, **_: Any) -> NotebookExecutionJob:
         with self._call("get"):
             course = self._course(request.name)
-            return course.pop(0) if len(course) > 1 else course[0]
+            if len(course) > 1:
+                return course.pop(0)
+            self._write(course[0])
+            return course[0]
 
     def list_notebook_execution_jobs(self, request: Any, **_: Any) -> SimpleNamespace:
-        """Show the jobs of a schedule, or all of them, the newest first."""
+        """Show a page of the jobs of a schedule, or of all of them, the newest first."""
         with self._call("list"):
             key = request.order_by.removesuffix(" desc")
             shown = [course[0] for course in self.jobs.values()]
@@ -121,7 +150,11 @@ class FakeService:
                 field_name, _, wanted = request.filter.partition("=")
                 shown = [job for job in shown if f'"{key_of.get(field_name, _display_name)(job)}"' == wanted]
             shown.sort(key=lambda job: getattr(job, key or "create_time"), reverse=True)
-            return SimpleNamespace(pages=iter([ListNotebookExecutionJobsResponse(notebook_execution_jobs=shown)]))
+            start = int(request.page_token or 0)
+            end = start + (request.page_size or PAGE_SIZE)
+            token = str(end) if end < len(shown) else ""
+            page = ListNotebookExecutionJobsResponse(notebook_execution_jobs=shown[start:end], next_page_token=token)
+            return SimpleNamespace(pages=iter([page]))
 
     def list_operations(self, request: Any, **_: Any) -> SimpleNamespace:
         with self._call("operations"):
@@ -160,6 +193,21 @@ class FakeService:
             for number, state in enumerate(states)
         ]
 
+    def _begin(self, sent: NotebookExecutionJob) -> None:
+        """Have a job go through `course`."""
+        self.jobs[sent.name] = []
+        created = datetime.now(timezone.utc)
+        for number, state in enumerate(self.course):
+            times = {"create_time": created, "update_time": MOMENT + timedelta(seconds=number)}
+            job = NotebookExecutionJob(sent)
+            for name, value in {"job_state": JobState[f"JOB_STATE_{state}"], **times, **self.changes}.items():
+                setattr(job, name, value)
+            self.jobs[sent.name].append(job)
+
+    def _write(self, job: NotebookExecutionJob) -> None:
+        if self.executed is not None:
+            self.storage.put(f"{job.gcs_output_uri}/{job.name.rpartition('/')[2]}/content.ipynb", self.executed)
+
     def _course(self, name: str) -> list[NotebookExecutionJob]:
         """Return a job and what it changes to; the project may be told by its number or its id."""
         for known, course in self.jobs.items():
@@ -170,60 +218,3 @@ class FakeService:
 
 def _display_name(job: NotebookExecutionJob) -> str:
     return str(job.display_name)
-
-
-class FakeWait(FakeGoogle):
-    """Google with a `FakeService`, and all that makes a wait last made short, for as long as `monkeypatch` lasts.
-
-    There is no worker whose end a trigger's event must not overtake, no limit to the requests a minute, and no
-    retry of a single request.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__(monkeypatch)
-        self.service = FakeService()
-        monkeypatch.setattr(self, "notebooks", self.service, raising=False)
-        monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
-        monkeypatch.setenv("AIRFLOW__NBJOB__MAX_REQUESTS_PER_MINUTE", "1000000")
-        monkeypatch.setattr(job_watch, "ARRIVAL", 0.01)
-        monkeypatch.setattr(retrying, "RETRY_TOTAL", 0.0)
-
-
-def airflow_says(monkeypatch: pytest.MonkeyPatch, state: Any, job: str | None = JOB) -> None:
-    """Have Airflow answer that a task instance is in a state.
-
-    :param state: or an exception, raised in its place, or what is called for it
-    :param job: the name of the job that the task's record is of
-    """
-
-    def answer(**asked: Any) -> dict[str, dict[str, Any]]:
-        if isinstance(state, Exception):
-            raise state
-        told = state() if callable(state) else state
-        return {run: dict.fromkeys(asked["task_ids"], told) for run in asked["run_ids"]}
-
-    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", answer)
-    monkeypatch.setattr(XCom, "get_one", lambda **_: job and {"name": job})
-
-
-def made_again(trigger: Any) -> Any:
-    """Return the trigger as another process makes it, from its serialized form."""
-    path, kwargs = json.loads(json.dumps(trigger.serialize()))
-    module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)(**kwargs)
-
-
-def run(coroutine: Coroutine[Any, Any, T], *, seconds: float = 20) -> T:
-    """Run a coroutine on an event loop of its own, for a bounded time."""
-    return asyncio.run(asyncio.wait_for(coroutine, patient(seconds)))
-
-
-async def events_of(trigger: Any) -> list[dict[str, Any]]:
-    """Return the payloads of all events of a trigger."""
-    return [event.payload async for event in trigger.run()]
-
-
-def event_of(trigger: Any) -> dict[str, Any]:
-    """Run a trigger as a triggerer does, and return the payload of its one event, as it arrives in the worker."""
-    (event,) = run(events_of(made_again(trigger)))
-    return json.loads(json.dumps(event))

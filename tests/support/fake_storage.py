@@ -55,10 +55,12 @@ class FakeStorage:
 
     :param buckets: those that exist
     :param requests: the operations that were asked for, such as ``"get gs://bucket/path"``, in order
+    :param timeouts: the seconds for which the client waits for an answer
     """
 
     buckets: set[str]
     requests: list[str] = field(default_factory=list)
+    timeouts: set[float] = field(default_factory=set)
     is_mtls: bool = False  # the client asks a session for it
     _objects: dict[str, list[StoredObject]] = field(default_factory=dict)
     _failures: list[tuple[str, int | Exception, str]] = field(default_factory=list)
@@ -94,7 +96,9 @@ class FakeStorage:
 
     # --- what the client asks of its transport, a `requests.Session` ---
 
-    def request(self, method: str, url: str, data: Any = None, headers: Any = None, **_: Any) -> requests.Response:
+    def request(
+        self, method: str, url: str, data: Any = None, headers: Any = None, timeout: Any = None, **_: Any
+    ) -> requests.Response:
         """Answer one request."""
         parts = urlsplit(url)
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
@@ -111,6 +115,7 @@ class FakeStorage:
         elif operation == "list":
             uri += query.get("prefix", "")
         self.requests.append(f"{operation} {uri}")
+        self.timeouts.add(timeout)
         for failure in self._failures:
             if failure[0] == operation:
                 self._failures.remove(failure)

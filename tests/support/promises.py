@@ -15,7 +15,8 @@ from typing import Any
 
 import mistune
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.support.paths import CHECKOUT
+
 README = CHECKOUT / "README.md"
 DOCUMENTS = ("README.md", "docs/reference.md", "docs/behaviour.md")
 REGISTRY = CHECKOUT / "tests" / "promises.txt"

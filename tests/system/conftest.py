@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import CHECKOUT, EmulatorProcess, example_emulator
+from tests.support.airflow_processes import Airflow
+from tests.support.emulator_process import EmulatorProcess, example_emulator
 from tests.support.fixtures import built
-from tests.system import auth_manager
-from tests.system.canary.secrets import AIRFLOW_SETTINGS, ENVIRONMENT
-from tests.system.stack import Airflow
+from tests.support.paths import CHECKOUT
+from tests.system.canary.secrets import ENVIRONMENT
+from tests.system.settings import SETTINGS, USERS
 
 pytest.register_assert_rewrite("tests.system.fault_case")
 
 HERE = Path(__file__).parent
-USERS = {"admin": "admin", "viewer": "viewer"}  # of whom the viewer may see no DAG `private_...`
-# A connection that is no good, and what of it nobody may see.
-SECRETS = ("a-password-of-ours", "a-private-key-of-ours", "key@ours.example")
-KEY = {
-    "type": "service_account",
-    "private_key": SECRETS[1],
-    "client_email": SECRETS[2],
-    "token_uri": "https://x.invalid",
-}
-CONNECTION = {
-    "conn_type": "google_cloud_platform",
-    "password": SECRETS[0],
-    "extra": {"project": "example-project", "keyfile_dict": json.dumps(KEY)},
-}
-SETTINGS = {
-    "AIRFLOW__CORE__AUTH_MANAGER": auth_manager.NAME,
-    "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN": "^.+$",
-    "AIRFLOW_CONN_NO_GOOD": json.dumps(CONNECTION),
-    **AIRFLOW_SETTINGS,
-    "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
-}
 SETUP_SECONDS = 300  # that a test may take which is the first to need Airflow
 
 

@@ -15,10 +15,10 @@ import nbformat
 import psutil
 
 from airflow_provider_nbjob.job import JobState
-from tests.conftest import EmulatorProcess
-from tests.relay import Relay
+from tests.support.airflow_processes import ENDED, Airflow
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient, wait_until
-from tests.system.stack import ENDED, Airflow
+from tests.support.relay import Relay
 
 NOTEBOOKS = {
     "quick": "print('done')",

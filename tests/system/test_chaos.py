@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import CHECKOUT
+from tests.support.paths import CHECKOUT
 
 
 # A minute of schedule, which stretches on a busy machine, and then at most END_SECONDS until all is done.

@@ -8,7 +8,8 @@ from datetime import date, timedelta
 import nbformat
 import pytest
 
-from tests.conftest import BUCKET, CHECKOUT
+from scripts.processes import BUCKET
+from tests.support.paths import CHECKOUT
 
 EXAMPLES = sorted(path.stem for path in (CHECKOUT / "example_dags").glob("example_*.py"))
 

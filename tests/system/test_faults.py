@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import FAULT_LINE
-from tests.relay import Relay
 from tests.support.fixtures import built
 from tests.support.patience import patient, wait_until
+from tests.support.progress import FAULT_LINE
+from tests.support.relay import Relay
 from tests.system.fault_case import Case, World
 
 CREATE, GET = "CreateNotebookExecutionJob", "GetNotebookExecutionJob"

@@ -32,7 +32,8 @@ from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecut
 from airflow_provider_nbjob.triggers.api_calls import HUNG_SECONDS, HUNG_THREADS_MAX
 from airflow_provider_nbjob.triggers.notebook_execution_job import STOP_SECONDS
 from airflow_provider_nbjob.triggers.supervision import LATE_SECONDS
-from tests.support.promises import CHECKOUT, README
+from tests.support.paths import CHECKOUT
+from tests.support.promises import README
 
 TEXT = README.read_text() + (CHECKOUT / "docs" / "reference.md").read_text()
 OPTIONS = get_provider_info()["config"]["nbjob"]["options"]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task
 
+from tests.support.paths import CHECKOUT
 from tests.support.promises import (
-    CHECKOUT,
     DOCUMENTS,
     README,
     REGISTRY,

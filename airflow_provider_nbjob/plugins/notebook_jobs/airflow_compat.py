@@ -85,7 +85,7 @@ def operator_arguments(session: Session, dag_id: str, task_id: str) -> Mapping[s
     if not task.is_mapped:
         return vars(task)
     partial: Mapping[str, Any] = task.partial_kwargs
-    mapped_over = task.expand_input.value
+    mapped_over = task.expand_input.value  # type: ignore[union-attr]  # the class of all mapped ones has it
     if not isinstance(mapped_over, Mapping):  # `expand_kwargs`
         return partial
     return {**dict.fromkeys(set(task.template_fields) - set(mapped_over)), **partial}

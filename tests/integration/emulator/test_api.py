@@ -10,15 +10,7 @@ from google.api_core.exceptions import AlreadyExists, InvalidArgument, NotFound
 from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
 from google.cloud.aiplatform_v1.types import JobState, NotebookExecutionJobView
 
-from tests.integration.emulator.conftest import (
-    PARENT,
-    create,
-    job_name,
-    make_job,
-    new_id,
-    template,
-    wait_for_state,
-)
+from tests.support.emulator_jobs import PARENT, create, job_name, make_job, new_id, template, wait_for_state
 from tests.support.patience import patient
 
 REPOSITORY = "projects/p/locations/us-central1/repositories/r"

@@ -18,8 +18,8 @@ from google.longrunning import operations_pb2
 
 from airflow_provider_nbjob.emulator.__main__ import is_loopback, main, parser
 from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
-from tests.conftest import EmulatorProcess
-from tests.integration.emulator.conftest import create, make_job, notebook
+from tests.support.emulator_jobs import create, make_job, notebook
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient
 
 COMMAND = [sys.executable, "-m", "airflow_provider_nbjob.emulator"]

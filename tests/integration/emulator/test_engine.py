@@ -19,7 +19,8 @@ from google.longrunning import operations_pb2
 from google.rpc import code_pb2
 
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.integration.emulator.conftest import (
+from tests.integration.emulator.processes import Family, living
+from tests.support.emulator_jobs import (
     BUCKET,
     create,
     job_name,
@@ -31,7 +32,6 @@ from tests.integration.emulator.conftest import (
     until_exists,
     wait_for_state,
 )
-from tests.integration.emulator.processes import Family, living
 from tests.support.files import below, notebooks_of_runs
 from tests.support.patience import patient, wait_until
 

@@ -13,7 +13,7 @@ from google.api_core.exceptions import AlreadyExists, InternalServerError, NotFo
 from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
 from google.longrunning import operations_pb2
 
-from tests.integration.emulator.conftest import PARENT, create, make_job, new_id
+from tests.support.emulator_jobs import PARENT, create, make_job, new_id
 
 LIST = "ListNotebookExecutionJobs"
 GET = "GetNotebookExecutionJob"

@@ -14,7 +14,7 @@ from google.cloud import storage
 from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
 
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.integration.emulator.conftest import BUCKET, PROJECT, new_id, notebook, wait_for_state
+from tests.support.emulator_jobs import BUCKET, PROJECT, new_id, notebook, wait_for_state
 from tests.support.patience import patient
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

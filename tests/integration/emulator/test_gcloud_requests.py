@@ -6,7 +6,7 @@ import base64
 
 import httpx
 
-from tests.integration.emulator.conftest import notebook
+from tests.support.emulator_jobs import notebook
 from tests.support.patience import wait_until
 
 CONTENT = base64.b64encode(notebook("1 + 1")).decode()

@@ -17,7 +17,7 @@ from google.cloud.aiplatform_v1.types import JobState
 from google.longrunning import operations_pb2
 
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.integration.emulator.conftest import (
+from tests.support.emulator_jobs import (
     BUCKET,
     create,
     grpc_client,

@@ -18,8 +18,8 @@ from google.cloud.aiplatform_v1.types import JobState
 from airflow_provider_nbjob.emulator.processes import MARK
 from airflow_provider_nbjob.emulator.runner import remove_leftovers
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.conftest import EmulatorProcess
-from tests.integration.emulator.conftest import (
+from tests.integration.emulator.processes import living
+from tests.support.emulator_jobs import (
     BUCKET,
     create,
     grpc_client,
@@ -30,7 +30,7 @@ from tests.integration.emulator.conftest import (
     template,
     wait_for_state,
 )
-from tests.integration.emulator.processes import living
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.files import notebooks_of_runs
 from tests.support.patience import wait_until
 

@@ -15,8 +15,8 @@ from google.longrunning import operations_pb2
 from google.rpc import code_pb2
 
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.conftest import EmulatorProcess
-from tests.integration.emulator.conftest import (
+from tests.integration.emulator.processes import Family, living
+from tests.support.emulator_jobs import (
     BUCKET,
     PARENT,
     create,
@@ -29,7 +29,7 @@ from tests.integration.emulator.conftest import (
     until_exists,
     wait_for_state,
 )
-from tests.integration.emulator.processes import Family, living
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient, wait_until
 
 pytestmark = [pytest.mark.usefixtures("lasting_provisioning"), pytest.mark.test_all]

@@ -11,7 +11,7 @@ from google.api_core.exceptions import InvalidArgument
 from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
 
 from airflow_provider_nbjob.emulator.service import canonical
-from tests.integration.emulator.conftest import PROJECT, create, job_name, make_job, template, wait_for_state
+from tests.support.emulator_jobs import PROJECT, create, job_name, make_job, template, wait_for_state
 
 LOCATION = "asia-east1"
 PARENT = f"projects/{PROJECT}/locations/{LOCATION}"

@@ -23,7 +23,7 @@ from google.protobuf import duration_pb2, empty_pb2
 
 from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
-from tests.integration.emulator.conftest import (
+from tests.support.emulator_jobs import (
     CLEANUP_DELAY,
     PARENT,
     create,

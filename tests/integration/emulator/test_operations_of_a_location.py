@@ -13,15 +13,7 @@ from google.longrunning import operations_pb2
 
 from airflow_provider_nbjob.emulator import engine
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.integration.emulator.conftest import (
-    BUCKET,
-    create,
-    grpc_client,
-    job_name,
-    make_job,
-    template,
-    wait_for_state,
-)
+from tests.support.emulator_jobs import BUCKET, create, grpc_client, job_name, make_job, template, wait_for_state
 from tests.support.patience import patient
 
 PARENT = "projects/listed/locations/us-central1"

@@ -16,16 +16,7 @@ from google.cloud.aiplatform_v1.types import JobState
 from google.longrunning import operations_pb2
 
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.integration.emulator.conftest import (
-    BUCKET,
-    PARENT,
-    create,
-    job_name,
-    make_job,
-    new_id,
-    notebook,
-    template,
-)
+from tests.support.emulator_jobs import BUCKET, PARENT, create, job_name, make_job, new_id, notebook, template
 from tests.support.patience import patient, wait_until
 
 CONTENT = notebook("1 + 1")

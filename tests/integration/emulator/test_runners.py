@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from airflow_provider_nbjob.emulator.runner import Runner, Runners
-from tests.integration.emulator.conftest import notebook
+from tests.support.emulator_jobs import notebook
 from tests.support.patience import patient, wait_until
 
 pytestmark = pytest.mark.test_all

@@ -18,7 +18,7 @@ from google.cloud.secretmanager_v1.services.secret_manager_service.transports im
 from airflow_provider_nbjob.emulator.secret_manager import PAYLOAD_MAX, Secrets
 from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
-from tests.integration.emulator.conftest import PROJECT
+from tests.support.emulator_jobs import PROJECT
 from tests.support.patience import patient
 
 PAYLOAD = "grüße\n".encode()

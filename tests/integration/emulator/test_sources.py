@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from google.cloud.aiplatform_v1.types import JobState
 from google.rpc import code_pb2
 
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.integration.emulator.conftest import BUCKET, create, make_job, notebook, run_job
+from tests.support.emulator_jobs import BUCKET, create, make_job, notebook, run_job
+from tests.support.repositories import commit
 
 Read = Callable[[str], bytes]
 REPOSITORIES = "projects/p/locations/us-central1/repositories"
@@ -90,25 +90,6 @@ def dataform(server: Emulator) -> Path:
     folder: Path = server.data_dir / "dataform"  # type: ignore[attr-defined]
     folder.mkdir(exist_ok=True)
     return folder
-
-
-def commit(repository: Path, **files: bytes) -> str:
-    """Commit files, named without `.ipynb`, as all that there is; the commit's SHA."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", *arguments]
-        return subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout.strip()
-
-    if not repository.exists():
-        repository.mkdir()
-        git("init", "-q")
-    for path in repository.glob("*.ipynb"):
-        path.unlink()
-    for name, content in files.items():
-        (repository / f"{name}.ipynb").write_bytes(content)
-    git("add", "-A")
-    git("commit", "-qm", "a commit")
-    return git("rev-parse", "HEAD")
 
 
 def of_repository(name: str, commit_sha: str = "") -> dict[str, Any]:

@@ -17,8 +17,8 @@ from airflow_provider_nbjob.emulator import engine
 from airflow_provider_nbjob.emulator.__main__ import OF_EXTRA
 from airflow_provider_nbjob.emulator.ports import listen
 from airflow_provider_nbjob.emulator.server import Emulator
-from tests.conftest import EmulatorProcess
-from tests.integration.emulator.conftest import create, grpc_client, job_name, make_job, template, wait_for_state
+from tests.support.emulator_jobs import create, grpc_client, job_name, make_job, template, wait_for_state
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient
 
 COMMAND = [sys.executable, "-m", "airflow_provider_nbjob.emulator"]

@@ -18,7 +18,7 @@ from google.protobuf.descriptor import Descriptor
 
 from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
-from tests.integration.emulator.conftest import BUCKET, PARENT, job_name, make_job, new_id
+from tests.support.emulator_jobs import BUCKET, PARENT, job_name, make_job, new_id
 from tests.support.patience import patient, wait_until
 
 VERSIONS: dict[str, tuple[ModuleType, ModuleType]] = {

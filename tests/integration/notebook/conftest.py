@@ -6,10 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.patience import patient
-
-LIMITS = {"timeout": int(patient(60)), "startup_timeout": int(patient(60))}  # seconds, of an nbclient
-
 
 @pytest.fixture(scope="package", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

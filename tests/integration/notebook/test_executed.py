@@ -13,7 +13,7 @@ from nbclient.exceptions import CellExecutionError
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
 from airflow_provider_nbjob.notebook.report import failure_report, output_lines
 from airflow_provider_nbjob.notebook.results import collect_results
-from tests.integration.notebook.conftest import LIMITS
+from tests.support.notebooks import KERNEL_LIMITS
 
 # As scrapbook's `glue` does it.
 GLUE = """
@@ -33,7 +33,7 @@ def run(folder: Path, *cells: nbformat.NotebookNode) -> ExecutedNotebook:
     notebook = nbformat.v4.new_notebook(cells=list(cells))
     client = NotebookClient(
         notebook,
-        **LIMITS,
+        **KERNEL_LIMITS,
         resources={"metadata": {"path": str(folder)}},
     )
     try:

@@ -21,8 +21,8 @@ from nbclient import NotebookClient
 
 from airflow_provider_nbjob.notebook.parameters import parameterize, problems_of
 from airflow_provider_nbjob.notebook.source import read_notebook
-from tests.integration.notebook.conftest import LIMITS
-from tests.unit.notebook.documents import NOTEBOOKS
+from tests.support.notebooks import KERNEL_LIMITS
+from tests.support.paths import NOTEBOOKS
 
 pytestmark = pytest.mark.test_all
 
@@ -99,7 +99,7 @@ def run(content: bytes, folder: Path) -> nbformat.NotebookNode:
     notebook = nbformat.reads(content.decode(), as_version=4)
     return NotebookClient(
         notebook,
-        **LIMITS,
+        **KERNEL_LIMITS,
         resources={"metadata": {"path": str(folder)}},
     ).execute()
 

@@ -12,9 +12,9 @@ from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes, sour
 from airflow_provider_nbjob.plugins.notebook_jobs.lookup import look_up
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskTry
 from airflow_provider_nbjob.rendering import NotRendered
-from tests.conftest import CHECKOUT
-from tests.integration.plugins.conftest import FAILING, WAY
-from tests.integration.test_operators import SLEEPING, active_jobs
+from tests.integration.plugins.ran import FAILING, WAY
+from tests.support.paths import CHECKOUT
+from tests.support.tasks import SLEEPING
 
 pytestmark = pytest.mark.test_all
 
@@ -45,7 +45,7 @@ def test_a_running_job_shows_its_source(ran, service, hook):
     assert view.output is None
     full = look_up(hook, ran.data()).fetch(hook, "FULL")
     assert b"time.sleep(3600)" in source_of(hook, full)
-    assert ran.record["name"] in active_jobs(service)  # a look changes nothing
+    assert ran.record["name"] in service.active_jobs()  # a look changes nothing
 
 
 def test_the_source_in_a_bucket(failure, hook):

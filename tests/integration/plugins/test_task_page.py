@@ -20,9 +20,9 @@ from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
 from airflow_provider_nbjob.plugins.notebook_jobs.ttl_cache import TTLCache
 from airflow_provider_nbjob.rendering import renderer
-from tests.integration.plugins.conftest import FAILING
-from tests.integration.test_operators import SLEEPING
+from tests.integration.plugins.ran import FAILING
 from tests.support.patience import patient
+from tests.support.tasks import SLEEPING
 
 pytestmark = pytest.mark.test_all
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_nbjob.rendering import DOCUMENT_HEADERS, SANDBOX, render
-from tests.browser import chromium
+from tests.support.browser import chromium
 from tests.support.patience import patient
 
 pytestmark = pytest.mark.test_all

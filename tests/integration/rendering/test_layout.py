@@ -7,9 +7,9 @@ import json
 import pytest
 
 from airflow_provider_nbjob.rendering import render
-from tests.browser import chromium
+from tests.support.browser import chromium
+from tests.support.pages import code, data, markdown, notebook
 from tests.support.patience import patient
-from tests.unit.rendering.pages import code, data, markdown, notebook
 
 pytestmark = pytest.mark.test_all
 

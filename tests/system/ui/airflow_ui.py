@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, Request, Route, expect
 
-from tests.conftest import CHECKOUT
+from tests.support.paths import CHECKOUT
 from tests.support.patience import patient
 
 SCREENSHOTS = CHECKOUT / "tests" / "output" / "screenshots"

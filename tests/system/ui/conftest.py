@@ -9,25 +9,13 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser import chromium
-from tests.conftest import EmulatorProcess
+from scripts.processes import free_port
+from tests.support.airflow_processes import Airflow
+from tests.support.browser import chromium
+from tests.support.emulator_process import EmulatorProcess
 from tests.support.patience import patient, wait_until
-from tests.system.stack import Airflow, free_port
 from tests.system.ui.airflow_ui import AirflowUI
-
-# The characters that a URL needs encoded. Not `%`, `/` and `?`: with them Airflow does not find the run itself.
-ODD_RUN_ID = "odd+run: a&b=c é"
-FINISHED = {
-    "hostile": ("hostile", "as_text", "failed"),
-    "report": ("report", "a_success", "success"),
-    "odd": ("report", ODD_RUN_ID, "success"),
-    "private": ("private_report", "a_secret", "success"),
-    "failing": ("failing", "a_failure", "failed"),
-    "mapped": ("mapped", "three", "failed"),
-    "retried": ("retried", "two_tries", "success"),
-    "unreachable": ("unreachable", "no_answer", "failed"),
-    "another": ("another", "no_notebook", "success"),
-}
+from tests.system.ui.runs import FINISHED
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from fastapi.routing import APIRoute
 
 from airflow_provider_nbjob.plugins.notebook_jobs.app import STATIC, app
 from tests.support.patience import patient
-from tests.system.conftest import SECRETS, USERS
+from tests.system.settings import SECRETS, USERS
 from tests.system.ui.airflow_ui import task_query
-from tests.system.ui.conftest import FINISHED
+from tests.system.ui.runs import FINISHED
 
 PATHS = [re.sub(r"\{.*\}", "notebook-jobs.css", route.path) for route in app.routes]
 REPORT = task_query(*FINISHED["report"][:2], "notebook")

@@ -13,9 +13,10 @@ import httpx
 from playwright.sync_api import Frame, Page, expect
 
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY
-from tests.conftest import CHECKOUT, EmulatorProcess
+from tests.support.emulator_process import EmulatorProcess
+from tests.support.paths import CHECKOUT
 from tests.system.ui.airflow_ui import notebook_of, open_page, open_tab
-from tests.system.ui.dags.notebooks import MARKUP
+from tests.system.ui.runs import MARKUP
 
 NOTEBOOKS = sorted((CHECKOUT / "tests" / "notebooks" / "hostile").glob("*.ipynb"))
 KEYS = 60  # to reach by Tab what can be reached

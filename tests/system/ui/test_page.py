@@ -9,7 +9,7 @@ from playwright.sync_api import Frame, expect
 
 from tests.support.patience import patient
 from tests.system.ui.airflow_ui import notebook_of, open_alone, open_page, open_tab, plugin_frame
-from tests.system.ui.conftest import FINISHED, ODD_RUN_ID
+from tests.system.ui.runs import FINISHED, ODD_RUN_ID
 
 
 def rows(jobs: Frame) -> list[tuple[str, ...]]:

@@ -15,8 +15,9 @@ from google.auth.exceptions import RefreshError
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, NotebookExecutionJobError, NotebookUnreadable
 from airflow_provider_nbjob.hooks.files import StoredNotebook
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-from tests.support.fake_google import EXECUTED, OUTPUT, REPOSITORY, FakeGoogle, ended_job
-from tests.unit.notebook.documents import code, error, notebook, stream
+from tests.support.fake_google import REPOSITORY, FakeGoogle
+from tests.support.fake_service import EXECUTED, OUTPUT, ended_job
+from tests.support.notebooks import code, error, notebook, stream
 
 URI = "gs://bucket/reports/daily.ipynb"
 CONTENT = notebook(code("x = 1"))

@@ -25,9 +25,9 @@ from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutio
 from airflow_provider_nbjob.hooks.per_process import PerProcess
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.support.fake_google import PARENT
-from tests.support.fake_service import JOB, FakeWait
-from tests.support.task_of import context_of
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import JOB, PARENT
+from tests.support.tasks import context_of
 
 CODES = [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND)]
 

@@ -36,7 +36,8 @@ from airflow_provider_nbjob.hooks import clients, files
 from airflow_provider_nbjob.hooks.connected import ConnectedHook
 from airflow_provider_nbjob.hooks.files import NotebookFiles, StoredNotebook
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-from tests.support.fake_google import EXECUTED, MOMENT, OUTPUT, PARENT, REPOSITORY, FakeGoogle, ended_job
+from tests.support.fake_google import REPOSITORY, FakeGoogle
+from tests.support.fake_service import EXECUTED, MOMENT, OUTPUT, PARENT, ended_job
 
 LOCATION = "us-central1"
 NAME = f"{PARENT}/notebookExecutionJobs/j1"
@@ -80,8 +81,8 @@ OTHERS: dict[str, Call] = {
     "reread_connection": lambda hook: hook.reread_connection(),
     "forget_client": lambda hook: hook.forget_client(LOCATION),
 }
-# Proved elsewhere: `get_connection` in test_connections.py, `get_endpoint` in tests/security/test_hosts.py; a faulty
-# configuration is Airflow's to tell; `get_result` tells what it could not read in the result.
+# Proved elsewhere: `get_connection` in test_connections.py, `get_endpoint` in tests/security/hooks/test_hosts.py; a
+# faulty configuration is Airflow's to tell; `get_result` tells what it could not read in the result.
 ELSEWHERE = {
     *("get_connection", "get_endpoint", "direct_content_max_bytes", "files", "get_result", "job_as_known", "request")
 }
@@ -194,7 +195,7 @@ def test_what_the_api_client_raises(google, monkeypatch, method):
     methods = ("create", "get", "list", "delete")
     names = [f"{name}_notebook_execution_job{'s' if name == 'list' else ''}" for name in methods]
     client = SimpleNamespace(**dict.fromkeys([*names, "list_operations", "cancel_operation"], fails))
-    monkeypatch.setattr(google, "notebooks", client)
+    monkeypatch.setattr(google, "service", client)
     for fault in FAULTS:
         assert_told(SERVICE[method], fault)
 
@@ -283,7 +284,7 @@ def test_odd_answers_of_the_api(google, monkeypatch, job):
         delete_notebook_execution_job=lambda *_, **__: None,
         list_operations=lambda *_, **__: operations,
     )
-    monkeypatch.setattr(google, "notebooks", client)
+    monkeypatch.setattr(google, "service", client)
     calls = {name: call for name, call in SERVICE.items() if name != "list_changes"}  # it reads plain messages
     for call in (*calls.values(), lambda hook: hook.get_result(job), lambda hook: hook.files.find_output_notebook(job)):
         with contextlib.suppress(NotebookExecutionJobError):
@@ -336,7 +337,7 @@ def test_odd_arguments(google, monkeypatch, call):
 
     names = ("create_notebook_execution_job", "get_notebook_execution_job", "delete_notebook_execution_job")
     client = SimpleNamespace(**dict.fromkeys([*names, "list_notebook_execution_jobs"], refuses))
-    monkeypatch.setattr(google, "notebooks", client)
+    monkeypatch.setattr(google, "service", client)
     google.dataform.failures = [api.FailedPrecondition("it was sent")] * len(ODD)
     hook = NotebookExecutionJobHook()
     for odd in ODD:
@@ -402,7 +403,7 @@ def refused(google: FakeGoogle, monkeypatch: pytest.MonkeyPatch, method: str, me
     def fails(*_: Any, **__: Any) -> Any:
         raise api.PermissionDenied(message)
 
-    monkeypatch.setattr(google, "notebooks", SimpleNamespace(**dict.fromkeys(SERVICE, fails)))
+    monkeypatch.setattr(google, "service", SimpleNamespace(**dict.fromkeys(SERVICE, fails)))
     for operation in ("list", "read", "write"):
         google.storage.fail(operation, 403, message)
     google.dataform.failures = [api.PermissionDenied(message)]

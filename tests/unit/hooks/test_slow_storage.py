@@ -17,7 +17,8 @@ from airflow_provider_nbjob.hooks.clients import storage_client
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.lifecycle import outcome
 from airflow_provider_nbjob.lifecycle.outcome import Conclusion
-from tests.support.fake_google import EXECUTED, REPOSITORY, FakeGoogle, ended_job
+from tests.support.fake_google import REPOSITORY, FakeGoogle
+from tests.support.fake_service import EXECUTED, ended_job
 from tests.support.patience import wait_until
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
@@ -126,9 +127,6 @@ def test_a_repository_that_does_not_answer_is_given_up(monkeypatch):
 
 def test_an_unreachable_bucket_is_asked_for_less_long_than_the_bound(monkeypatch):
     """By default Google's library goes on for two minutes, at each request."""
-    options = files._patient()
-    assert options["retry"].timeout == files.RETRY_SECONDS
-    assert options["timeout"] == files.ANSWER_SECONDS
     assert files.RETRY_SECONDS + files.ANSWER_SECONDS < files.OUTPUT_SECONDS <= 60
     google = FakeGoogle(monkeypatch)
     google.storage.fail("list", 503, "down", times=10_000)
@@ -137,6 +135,7 @@ def test_an_unreachable_bucket_is_asked_for_less_long_than_the_bound(monkeypatch
     monkeypatch.setattr("google.api_core.retry.retry_unary.time.sleep", lambda _: None)
     with pytest.raises(ApiError, match="down"):
         NotebookExecutionJobHook().files.find_output_notebook(ended_job())
+    assert google.storage.timeouts == {files.ANSWER_SECONDS}
     assert 1 < google.storage.requests.count(google.storage.requests[0]) <= files.RETRY_SECONDS
 
 

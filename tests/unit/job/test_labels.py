@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from airflow_provider_nbjob.job.labels import LABEL_VALUE_MAX, default_labels, label_value, merged
 from airflow_provider_nbjob.job.spec import LABELS_MAX, NotebookExecutionJobSpec
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.integration.conftest import arguments, make_context
 from tests.support.fake_google import FakeGoogle
+from tests.support.tasks import arguments, make_context
 
 VERSION = f"v{__version__}".replace(".", "-").replace("+", "-")
 
@@ -29,7 +29,7 @@ def submitted(google: FakeGoogle, dag_id: str = "d", task_id: str = "run_noteboo
     with DAG("d"):
         task = CreateNotebookExecutionJobOperator(**arguments(wait_for_completion=False, **changes))
     task.execute(make_context("r", dag_id=dag_id, task_id=task_id))
-    labels = dict(google.notebooks.submitted[-1].labels)
+    labels = dict(google.service.submitted[-1].labels)
     return {name: value for name, value in labels.items() if name != "airflow-submission"}
 
 

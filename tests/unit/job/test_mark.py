@@ -15,7 +15,7 @@ from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, new_nonce, problem
 from airflow_provider_nbjob.lifecycle.tries import Tries, with_suffix
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from tests.support.fake_google import FakeGoogle
-from tests.support.task_of import context_of
+from tests.support.tasks import context_of
 
 JOB_IDS = st.from_regex(names.JOB_ID, fullmatch=True)
 
@@ -128,7 +128,7 @@ def test_instances_that_share_an_id_submit_nothing(monkeypatch):
         CreateNotebookExecutionJobOperator.partial(**OWN, notebook_execution_job_id="train-{{ ds_nodash }}").expand(
             labels=[{"n": "0"}, {"n": "1"}]
         )
-    assert not google.notebooks.submitted
+    assert not google.service.submitted
 
 
 def rendered(template: str, value: str) -> CreateNotebookExecutionJobOperator:
@@ -146,7 +146,7 @@ def test_instances_of_a_mapped_group_that_share_an_id_submit_nothing(monkeypatch
     google = FakeGoogle(monkeypatch)
     with pytest.raises(InvalidJob, match="the same for all instances of this mapped task"):
         rendered("train-{{ ds_nodash }}", "train-20260101").execute(context_of(map_index=map_index))
-    assert not google.notebooks.submitted
+    assert not google.service.submitted
 
 
 @pytest.mark.parametrize("map_index", [0, 1])
@@ -154,4 +154,4 @@ def test_an_id_with_the_index_of_a_mapped_group_is_used(monkeypatch, map_index):
     google = FakeGoogle(monkeypatch)
     task = rendered("train-{{ ti.map_index }}", f"train-{map_index}")
     assert task.execute(context_of(map_index=map_index))["job_id"] == f"train-{map_index}"
-    assert len(google.notebooks.submitted) == 1
+    assert len(google.service.submitted) == 1

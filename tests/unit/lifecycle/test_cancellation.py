@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider_nbjob.lifecycle import cancellation
-from tests.support import fake_service
+from tests.support import running
 from tests.support.patience import patient
 
 NAME = "projects/p/locations/us-central1/notebookExecutionJobs/nbjob-a-b-1"
@@ -23,7 +23,7 @@ def airflow_says(monkeypatch):
     monkeypatch.setattr(cancellation, "KILL_SECONDS", patient(cancellation.KILL_SECONDS))
     monkeypatch.setattr(cancellation, "ASK_SECONDS", patient(cancellation.ASK_SECONDS))
 
-    return lambda state, job=NAME: fake_service.airflow_says(monkeypatch, state, job)
+    return lambda state, job=NAME: running.airflow_says(monkeypatch, state, job)
 
 
 def fail():

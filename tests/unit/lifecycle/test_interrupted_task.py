@@ -39,9 +39,11 @@ from airflow_provider_nbjob.lifecycle import cancellation, submission
 from airflow_provider_nbjob.operators.existing_jobs import DeleteNotebookExecutionJobOperator
 from airflow_provider_nbjob.triggers import notebook_execution_job as trigger_module
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
-from tests.support.fake_service import JOB, FakeWait, made_again
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import JOB
 from tests.support.patience import patient, wait_until
-from tests.support.task_of import context_of, create_operator
+from tests.support.running import made_again
+from tests.support.tasks import context_of, create_operator
 
 INTERRUPTIONS = [KeyboardInterrupt, SystemExit, GeneratorExit, AirflowTaskTimeout]
 UNREACHABLE = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"
@@ -131,7 +133,7 @@ def test_a_job_that_cannot_be_stopped_is_told_with_the_command_that_does(service
         service.fail(method, ServiceUnavailable("down"))
     at_call(service, "get", 2, error)
     run_interrupted(error)
-    job_id = service.submitted[0].rpartition("/")[2]
+    job_id = service.submitted[0].name.rpartition("/")[2]
     command = f"gcloud colab executions delete {job_id} --project=p --region=us-central1 --quiet"
     assert command in capsys.readouterr().out
 
@@ -165,7 +167,7 @@ def test_a_workbench_job_is_stopped_by_a_command_that_takes_it(service, capsys):
     at_call(service, "get", 2, KeyboardInterrupt)
     run_interrupted(KeyboardInterrupt, create_operator(workbench_runtime={}))
     printed = capsys.readouterr().out
-    assert f"https://us-central1-aiplatform.googleapis.com/v1/{service.submitted[0]}" in printed
+    assert f"https://us-central1-aiplatform.googleapis.com/v1/{service.submitted[0].name}" in printed
     assert "curl -X DELETE" in printed
 
 
@@ -175,7 +177,7 @@ def test_a_job_that_is_to_go_on_is_told_with_the_command_that_stops_it(service, 
     run_interrupted(
         TaskDeferred if deferrable else KeyboardInterrupt, create_operator(cancel_on_kill=False, deferrable=deferrable)
     )
-    job_id = service.submitted[0].rpartition("/")[2]
+    job_id = service.submitted[0].name.rpartition("/")[2]
     printed = capsys.readouterr().out
     assert f"gcloud colab executions delete {job_id}" in printed
     assert "goes on" in printed

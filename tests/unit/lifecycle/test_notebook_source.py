@@ -18,9 +18,11 @@ from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutio
 from airflow_provider_nbjob.job.spec import SOURCES, NotebookExecutionJobSpec
 from airflow_provider_nbjob.lifecycle.notebook_source import resolve_source
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.integration.conftest import arguments, make_context
-from tests.support.fake_google import OUTPUT, REPOSITORY, FakeGoogle
-from tests.unit.notebook.documents import NOTEBOOKS, code, notebook
+from tests.support.fake_google import REPOSITORY, FakeGoogle
+from tests.support.fake_service import OUTPUT
+from tests.support.notebooks import code, notebook
+from tests.support.paths import NOTEBOOKS
+from tests.support.tasks import arguments, make_context
 
 URI = "gs://bucket/reports/daily.ipynb"
 SHA = "0123abcd"
@@ -418,7 +420,7 @@ def test_the_job_is_submitted_with_the_parameters(google, field, source):
     google.storage.put(URI, CONTENT)
     google.dataform.commits = {"": {"content.ipynb": CONTENT}}
     operator(**{field: source}, parameters={"x": 5}).execute(make_context("r"))
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     assert assigned(submitted.direct_notebook_source.content) == {"x": 5}
     assert not submitted.gcs_notebook_source.uri
     assert not submitted.dataform_repository_source.dataform_repository_resource_name
@@ -429,7 +431,7 @@ def test_a_source_without_parameters_is_submitted_by_its_name(google):
     operator(gcs_notebook_source=source).execute(make_context("r"))
     source = {"dataform_repository_resource_name": REPOSITORY, "commit_sha": SHA}
     operator(dataform_repository_source=source).execute(make_context("s"))
-    stored, versioned = google.notebooks.submitted
+    stored, versioned = google.service.submitted
     assert (stored.gcs_notebook_source.uri, stored.gcs_notebook_source.generation) == (URI, "7")
     assert versioned.dataform_repository_source.commit_sha == SHA
     assert google.storage.requests == []
@@ -439,7 +441,7 @@ def test_a_source_without_parameters_is_submitted_by_its_name(google):
 def test_a_large_source_is_submitted_from_where_it_was_uploaded(google, small_requests):
     context = make_context("r")
     result = operator(direct_notebook_source=CONTENT).execute(context)
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     assert submitted.gcs_notebook_source.uri == f"{OUTPUT}/{result['job_id']}-source/content.ipynb"
     assert not submitted.direct_notebook_source.content
     assert context["ti"].pushed["notebook_execution_job"]["name"] == result["name"]
@@ -461,7 +463,7 @@ def test_nothing_is_submitted_with_a_bad_source(google, changes, expected, is_re
     with pytest.raises(expected) as raised:
         operator(**changes, parameters={"x": 1}).execute(make_context("r"))
     assert isinstance(raised.value, AirflowFailException) is not is_retried
-    assert google.notebooks.submitted == []
+    assert google.service.submitted == []
 
 
 def test_nothing_is_submitted_where_a_repository_may_not_be_read(google):
@@ -469,4 +471,4 @@ def test_nothing_is_submitted_where_a_repository_may_not_be_read(google):
     with pytest.raises(ApiError, match="not yours") as raised:
         operator(dataform_repository_source=REPOSITORY, parameters={"x": 1}).execute(make_context("r"))
     assert raised.value.code == "PERMISSION_DENIED"
-    assert google.notebooks.submitted == []
+    assert google.service.submitted == []

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from google.api_core.exceptions import NotFound
 
 from airflow_provider_nbjob.exceptions import (
     InvalidJob,
@@ -25,9 +24,10 @@ from airflow_provider_nbjob.job.record import JobEnd
 from airflow_provider_nbjob.lifecycle.outcome import Conclusion, conclusion_for
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.integration.conftest import arguments, make_context
-from tests.support.fake_google import EXECUTED, OUTPUT, FakeGoogle, ended_job
-from tests.unit.notebook.documents import code, error, notebook, result, scrap, stream
+from tests.support.fake_google import FakeGoogle
+from tests.support.fake_service import EXECUTED, OUTPUT, ended_job
+from tests.support.notebooks import code, error, notebook, result, scrap, stream
+from tests.support.tasks import arguments, make_context
 
 LOG = logging.getLogger("task")  # what others log at the same time, such as Airflow, is no concern of these tests
 VALUE = code("40 + 2", result({"text/plain": "42"}), tags=("result",))
@@ -460,7 +460,7 @@ def operator(**changes: Any) -> CreateNotebookExecutionJobOperator:
 
 
 def test_a_task_returns_its_result_and_records_the_end(google):
-    google.notebooks.executed = GOOD
+    google.service.executed = GOOD
     context = make_context("r")
     told = operator().execute(context)
     assert (told["job_state"], told["results"]) == ("JOB_STATE_SUCCEEDED", {"result": 42})
@@ -471,8 +471,8 @@ def test_a_task_returns_its_result_and_records_the_end(google):
 
 @pytest.mark.parametrize(("state", "fails"), [("JOB_STATE_FAILED", False), ("JOB_STATE_SUCCEEDED", True)])
 def test_a_task_that_fails_records_the_cell(google, state, fails):
-    google.notebooks.executed = BAD
-    google.notebooks.job_state = state
+    google.service.executed = BAD
+    google.service.course = (state.removeprefix("JOB_STATE_"),)
     context = make_context("r")
     with pytest.raises(JobFailed, match="Cell 3 raised KeyError") as raised:
         operator(fail_on_cell_error=fails).execute(context)
@@ -484,7 +484,7 @@ def test_a_task_that_fails_records_the_cell(google, state, fails):
 
 @pytest.mark.parametrize(("job_timeout", "expected"), [(None, JobTimeout), (60, JobExpired)])
 def test_the_tasks_own_time_limit_is_told_from_the_jobs(google, job_timeout, expected):
-    google.notebooks.job_state = "JOB_STATE_EXPIRED"
+    google.service.course = ("EXPIRED",)
     with pytest.raises(expected, match="ended as JOB_STATE_EXPIRED") as raised:
         operator(execution_timeout=timedelta(hours=1), job_timeout=job_timeout).execute(make_context("r"))
     assert type(raised.value) is expected
@@ -495,35 +495,22 @@ def test_the_tasks_own_time_limit_is_told_from_the_jobs(google, job_timeout, exp
 
 def test_another_try_reads_the_notebook_of_the_same_job(google, monkeypatch):
     """What can be read later is not worth a second run."""
-    google.notebooks.executed = GOOD
+    google.service.executed = GOOD
     google.storage.fail("read", 403, "no storage.objects.get access", times=1)
     first = make_context("r", retries=2, max_tries=2)
     with pytest.raises(OutputUnavailable) as raised:
         operator(collect_results=True).execute(first)
     assert not isinstance(raised.value, AirflowFailException)
-    monkeypatch.setattr(google.notebooks, "get_notebook_execution_job", _known_jobs(google))
     second = make_context("r", retries=2, max_tries=2, try_number=2)
     second["dag_run"] = first["dag_run"]
     told = operator(collect_results=True).execute(second)
     assert told["results"] == {"result": 42}
-    assert len(google.notebooks.submitted) == 1
+    assert len(google.service.submitted) == 1
 
 
 @pytest.mark.parametrize("how", [{"durable": False}])
 def test_no_other_try_comes_where_it_would_run_the_notebook_again(google, how):
-    google.notebooks.executed = b"no notebook"
+    google.service.executed = b"no notebook"
     with pytest.raises(OutputUnavailable) as raised:
         operator(fail_on_cell_error=True, **how).execute(make_context("r", retries=2, max_tries=2))
     assert isinstance(raised.value, AirflowFailException)
-
-
-def _known_jobs(google: FakeGoogle) -> Any:
-    """The read of a job, which is not found if nobody submitted it."""
-    read = google.notebooks.get_notebook_execution_job
-
-    def get(request: Any, **options: Any) -> Any:
-        if all(job.name != request.name for job in google.notebooks.submitted):
-            raise NotFound(request.name)
-        return read(request, **options)
-
-    return get

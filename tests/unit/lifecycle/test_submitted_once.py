@@ -52,7 +52,10 @@ class Killed(BaseException):
 
 
 class Service:
-    """NotebookService, as the client shows it."""
+    """A model of NotebookService for workers that are killed in mid-call, and whose calls land after their death.
+
+    `FakeService` knows no worker: what it is asked for, it has performed or refused once it answers.
+    """
 
     def __init__(self, can_cancel: bool) -> None:
         self.jobs: dict[str, NotebookExecutionJob] = {}

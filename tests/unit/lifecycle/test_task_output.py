@@ -18,9 +18,10 @@ from airflow_provider_nbjob.operators.notebook_execution_job import (
     GetNotebookExecutionJobOperator,
 )
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.integration.conftest import arguments, make_context
-from tests.support.fake_google import OUTPUT, FakeGoogle
-from tests.unit.notebook.documents import code, notebook, result, scrap
+from tests.support.fake_google import FakeGoogle
+from tests.support.fake_service import OUTPUT
+from tests.support.notebooks import code, notebook, result, scrap
+from tests.support.tasks import arguments, make_context
 
 NAME = "projects/p/locations/us-central1/notebookExecutionJobs/j1"
 RESULTS = {
@@ -227,7 +228,7 @@ def test_so_many_keys_are_pushed_at_most():
 @pytest.mark.parametrize("kind", ["create", "sensor"])
 def test_a_task_pushes_its_results(monkeypatch, kind):
     google = FakeGoogle(monkeypatch)
-    google.notebooks.executed = notebook(
+    google.service.executed = notebook(
         code("42", result({"text/plain": "42"}), tags=("result",)), code("glue", scrap("auc", 0.5), scrap("name", "x"))
     )
     context = make_context("r")

@@ -19,10 +19,10 @@ from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutio
 from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark
 from airflow_provider_nbjob.lifecycle.tries import Tries
 from airflow_provider_nbjob.operators import notebook_execution_job as operator_module
-from tests.support.fake_google import PARENT
-from tests.support.fake_service import FakeWait
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import PARENT
 from tests.support.patience import patient
-from tests.support.task_of import context_of, create_operator
+from tests.support.tasks import context_of, create_operator
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def left_by_a_killed_worker(context, **changes) -> str:
 
 
 def submitted_ids(service) -> list[str]:
-    return [name.rpartition("/")[2] for name in service.submitted]
+    return [job.name.rpartition("/")[2] for job in service.submitted]
 
 
 # --- what has this try's id, but is not its own ---
@@ -164,19 +164,16 @@ def test_a_lost_answer_is_no_second_job(service, error, course):
 
 
 @pytest.mark.parametrize("hours", [-24, -1, 1, 24])
-def test_the_clocks_difference_decides_nothing(service, monkeypatch, hours):
-    put = service._put
-    wrong = datetime.now(timezone.utc) + timedelta(hours=hours)
-    monkeypatch.setattr(service, "_put", lambda *a, **changes: put(*a, **{**changes, "create_time": wrong}))
+def test_the_clocks_difference_decides_nothing(service, hours):
+    service.changes = {"create_time": datetime.now(timezone.utc) + timedelta(hours=hours)}
     service.lose("create", ServiceUnavailable("lost"), times=1)
     assert create_operator().execute(context_of())["job_id"] == id_of(context_of())
     assert len(service.submitted) == 1
 
 
-def test_a_lost_answer_is_recognized_without_labels(service, monkeypatch):
+def test_a_lost_answer_is_recognized_without_labels(service):
     """The API has been seen to replace a job's labels by those of its template."""
-    put = service._put
-    monkeypatch.setattr(service, "_put", lambda *a, labels=None, **changes: put(*a, **changes))
+    service.changes = {"labels": {}}
     service.lose("create", ServiceUnavailable("lost"), times=1)
     assert create_operator().execute(context_of())["job_id"] == id_of(context_of())
     assert len(service.submitted) == 1
@@ -203,7 +200,7 @@ def test_processes_that_run_the_same_try_end_on_one_job(service, has_id):
         thread.start()
     for thread in threads:
         thread.join(patient(30))
-    assert names == [*service.submitted] * 2
+    assert names == [job.name for job in service.submitted] * 2
 
 
 # --- retries, edited while the task runs ---

@@ -17,8 +17,9 @@ from airflow_provider_nbjob.notebook.executed import (
     ExecutedNotebook,
     read_executed,
 )
+from tests.support.notebooks import code, display, error, notebook, result, stream
+from tests.support.paths import NOTEBOOKS
 from tests.support.patience import patient
-from tests.unit.notebook.documents import NOTEBOOKS, code, display, error, notebook, result, stream
 
 
 def read(content: bytes, **options) -> ExecutedNotebook:

@@ -17,7 +17,8 @@ from airflow_provider_nbjob.notebook.parameters import parameterize, problems_of
 from airflow_provider_nbjob.notebook.report import failure_report, output_lines
 from airflow_provider_nbjob.notebook.results import collect_results
 from airflow_provider_nbjob.notebook.source import read_notebook
-from tests.unit.notebook.documents import NOTEBOOKS, code, display, error, notebook, result, scrap, stream
+from tests.support.notebooks import code, display, error, notebook, result, scrap, stream
+from tests.support.paths import NOTEBOOKS
 
 NAMES = """cells metadata tags outputs source nbformat data name scrapbook result parameters code error python id
     text/plain application/json traceback injected-parameters"""

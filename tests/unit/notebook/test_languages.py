@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.notebook.parameters import parameterize
-from tests.unit.notebook.documents import notebook
+from tests.support.notebooks import notebook
 
 NAN, INF = float("nan"), float("inf")
 HOSTILE = 'a"b\\c\n\té漢😀$x"""\x01'

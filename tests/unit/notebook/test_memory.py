@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.notebook.documents import code, display, notebook, stream
+from tests.support.notebooks import code, display, notebook, stream
 
 pytestmark = pytest.mark.test_all  # each writes and reads 200 MB
 

@@ -17,7 +17,8 @@ import pytest
 
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.notebook.parameters import parameterize, problems_of
-from tests.unit.notebook.documents import NOTEBOOKS, code, notebook
+from tests.support.notebooks import code, notebook
+from tests.support.paths import NOTEBOOKS
 
 
 def cells_of(content: bytes) -> list[dict[str, Any]]:

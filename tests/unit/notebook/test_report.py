@@ -9,7 +9,7 @@ from airflow_provider_nbjob.exceptions import JobFailed
 from airflow_provider_nbjob.lifecycle.final_errors import never_retried
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
 from airflow_provider_nbjob.notebook.report import failure_report, output_lines
-from tests.unit.notebook.documents import code, error, notebook, stream
+from tests.support.notebooks import code, error, notebook, stream
 
 EVIL = "a\r\n::endgroup::\n  ::group::x\n##[endgroup]\x1b[2J\x07\u2028::ENDGROUP::\ud800"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_nbjob.notebook.executed import read_executed
 from airflow_provider_nbjob.notebook.results import Results, collect_results
-from tests.unit.notebook.documents import code, display, error, notebook, result, scrap, stream
+from tests.support.notebooks import code, display, error, notebook, result, scrap, stream
 
 PNG = {"image/png": "AAAA"}
 

@@ -14,7 +14,8 @@ from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job.spec import NotebookExecutionJobSpec
 from airflow_provider_nbjob.notebook.parameters import parameterize
 from airflow_provider_nbjob.notebook.source import read_notebook
-from tests.unit.notebook.documents import NOTEBOOKS, code, notebook
+from tests.support.notebooks import code, notebook
+from tests.support.paths import NOTEBOOKS
 
 SCRIPT = """\
 # %% [markdown]

@@ -24,9 +24,9 @@ from airflow_provider_nbjob.operators.notebook_execution_job import (
     ListNotebookExecutionJobsOperator,
 )
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.integration.conftest import arguments, make_context
 from tests.support.fake_google import FakeGoogle
-from tests.unit.notebook.documents import code, notebook
+from tests.support.notebooks import code, notebook
+from tests.support.tasks import arguments, make_context
 
 NAME = "projects/p/locations/us-central1/notebookExecutionJobs/j1"
 CREATE = arguments(poll_interval=10)
@@ -284,7 +284,7 @@ def executed(kind: str, *, native: bool, variables: dict[str, Any], **fields: An
 )
 def test_a_template_that_comes_out_as_nothing_is_not_given(google, native, nothing, fields):
     executed("create", native=native, variables={"nothing": nothing}, wait_for_completion=False, **fields)
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     assert submitted.gcs_notebook_source.uri == CREATE["gcs_notebook_source"]
     assert (submitted.kernel_name, submitted.execution_user) == ("", "")
 
@@ -327,7 +327,7 @@ def test_what_a_template_comes_to_is_never_retried(google, kind, field, value):
         executed(kind, native=True, variables={"value": value}, **fields)
     assert isinstance(caught.value, AirflowFailException)
     assert pickle.loads(pickle.dumps(caught.value)).problems == caught.value.problems
-    assert google.notebooks.submitted == []
+    assert google.service.submitted == []
 
 
 @pytest.mark.parametrize("value", [7, [1], 1.5, True])
@@ -419,7 +419,7 @@ def test_a_relative_path_is_relative_to_the_dags_file(google, tmp_path, monkeypa
     context = make_context("r")
     task.render_template_fields(context)
     task.execute(context)
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     assert submitted.direct_notebook_source.content == CONTENT
 
 

@@ -15,9 +15,10 @@ from airflow_provider_nbjob.arguments.templates import is_templated
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.operators.templating import untemplated
-from tests.integration.conftest import arguments, make_context
-from tests.support.fake_google import OUTPUT, REPOSITORY, FakeGoogle
-from tests.unit.notebook.documents import code, notebook
+from tests.support.fake_google import REPOSITORY, FakeGoogle
+from tests.support.fake_service import OUTPUT
+from tests.support.notebooks import code, notebook
+from tests.support.tasks import arguments, make_context
 
 URI = "gs://bucket/reports/daily.ipynb"
 CONTENT = notebook(code("'{{ ds }} {% raw %}'"))
@@ -200,7 +201,7 @@ def test_a_rendered_source_is_submitted(google):
     run(
         {"gcs_notebook_source": {"uri": "gs://bucket/{{ day }}.ipynb", "generation": "{{ number }}"}}, day="a", number=7
     )
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     assert submitted.gcs_notebook_source.uri == "gs://bucket/a.ipynb"
     assert submitted.gcs_notebook_source.generation == "7"
 
@@ -210,7 +211,7 @@ def test_a_source_that_renders_to_none_is_not_given(google, chosen):
     values = {"gcs_notebook_source": URI, "dataform_repository_source": REPOSITORY}
     variables = {name: value if name == chosen else None for name, value in values.items()}
     run({name: f"{{{{ {name} }}}}" for name in values}, **variables)
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     uri, repository = (
         submitted.gcs_notebook_source.uri,
         submitted.dataform_repository_source.dataform_repository_resource_name,
@@ -232,19 +233,19 @@ def test_what_templates_come_to_is_checked_before_the_submit(google, gcs, direct
     fields = {"gcs_notebook_source": "{{ gcs }}", "direct_notebook_source": "{{ direct }}"}
     with pytest.raises(InvalidJob, match=problem):
         run(fields, gcs=gcs, direct=direct)
-    assert google.notebooks.submitted == []
+    assert google.service.submitted == []
 
 
 def test_none_is_a_text_where_templates_come_to_texts(google):
     with pytest.raises(InvalidJob, match="gcs_notebook_source: 'None' is not of the form"):
         run({"gcs_notebook_source": "{{ nothing }}"}, native=False, nothing=None)
-    assert google.notebooks.submitted == []
+    assert google.service.submitted == []
 
 
 @pytest.mark.parametrize("parameters", [None, {}])
 def test_parameters_that_render_to_nothing_are_none(google, parameters):
     run({"gcs_notebook_source": URI, "parameters": "{{ given }}"}, given=parameters)
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     assert submitted.gcs_notebook_source.uri == URI
     assert google.storage.requests == []
 
@@ -253,14 +254,14 @@ def test_parameters_that_render_to_nothing_are_none(google, parameters):
 def test_parameters_that_render_to_no_mapping_are_refused(google, parameters):
     with pytest.raises(InvalidJob, match=r"parameters: .* is not a mapping of names to values"):
         run({"gcs_notebook_source": URI, "parameters": "{{ given }}"}, given=parameters)
-    assert google.notebooks.submitted == []
+    assert google.service.submitted == []
 
 
 def test_parameters_are_rendered_deep_inside_and_as_what_they_are(google):
     google.storage.put(URI, notebook(code()))
     values = {"list": ["{{ count }}", {"day": "{{ day }}"}], "none": "{{ nothing }}", "braces": "{ {"}
     run({"gcs_notebook_source": URI, "parameters": values}, count=3, day="2024-05-06", nothing=None)
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     told = json.loads(submitted.direct_notebook_source.content)["metadata"]["nbjob"]["parameters"]
     assert told == {"list": [3, {"day": "2024-05-06"}], "none": None, "braces": "{ {"}
 
@@ -269,7 +270,7 @@ def test_parameters_are_rendered_deep_inside_and_as_what_they_are(google):
 @pytest.mark.parametrize("content", [CONTENT, CONTENT.decode(), json.loads(CONTENT)])
 def test_braces_in_a_notebook_are_no_templates(google, content, native):
     run({"direct_notebook_source": content}, native=native, ds="2024-05-06")
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     assert json.loads(submitted.direct_notebook_source.content) == json.loads(CONTENT)
 
 
@@ -277,12 +278,12 @@ def test_braces_in_a_notebook_are_no_templates(google, content, native):
 def test_a_template_may_come_out_as_a_notebook(google, form):
     given = json.loads(CONTENT) if form is dict else CONTENT.decode()
     run({"direct_notebook_source": "{{ given }}"}, native=form is dict, given=given)
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     assert json.loads(submitted.direct_notebook_source.content) == json.loads(CONTENT)
 
 
 def test_a_template_may_come_out_as_the_path_of_a_notebook(google, tmp_path):
     (tmp_path / "a.ipynb").write_bytes(CONTENT)
     run({"direct_notebook_source": "{{ folder }}/{{ name }}.ipynb"}, folder=str(tmp_path), name="a")
-    (submitted,) = google.notebooks.submitted
+    (submitted,) = google.service.submitted
     assert submitted.direct_notebook_source.content == CONTENT

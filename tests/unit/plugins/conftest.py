@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from airflow.models import import_all_models
-from airflow.models.base import Base
-from sqlalchemy import Engine, create_engine, delete
+from sqlalchemy import Engine, delete
 
-from tests.metadata import HISTORY, TI, XCOM, Rows
+from tests.support.metadata import HISTORY, TI, XCOM, Rows, airflow_database
 
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The database, made once."""
-    path: Path = tmp_path_factory.mktemp("metadata") / "airflow.db"
-    engine = create_engine(f"sqlite:///{path}")
-    import_all_models()
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+    with airflow_database(tmp_path_factory.mktemp("metadata") / "airflow.db") as engine:
+        yield engine
 
 
 @pytest.fixture

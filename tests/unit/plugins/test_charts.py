@@ -9,7 +9,7 @@ from airflow_provider_nbjob.plugins.notebook_jobs.authorization import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.charts import MARK, PLOT, charts_of
 from airflow_provider_nbjob.plugins.notebook_jobs.durations import age_text, duration_text
 from airflow_provider_nbjob.plugins.notebook_jobs.listing import JobRow
-from tests.metadata import START
+from tests.support.metadata import START
 
 NOW = START + timedelta(hours=1)
 

@@ -15,7 +15,7 @@ from airflow_provider_nbjob.plugins.notebook_jobs.authorization import TaskRef
 from airflow_provider_nbjob.plugins.notebook_jobs.jobs_page import path_in_airflow
 from airflow_provider_nbjob.plugins.notebook_jobs.queries import PAGE_SIZE
 from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
-from tests.metadata import Rows, ended, record
+from tests.support.metadata import Rows, ended, record
 
 SUCCEEDED = ended("JOB_STATE_SUCCEEDED")
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from airflow_provider_nbjob.plugins.notebook_jobs.filters import JobFilter
 from airflow_provider_nbjob.plugins.notebook_jobs.listing import list_jobs
 from airflow_provider_nbjob.plugins.notebook_jobs.queries import CHART_RUNS, PAGE_SIZE, page_of_jobs
-from tests.metadata import START, Rows, ended, record
+from tests.support.metadata import START, Rows, ended, record
 
 SUCCEEDED = ended("JOB_STATE_SUCCEEDED")
 FAILED = ended("JOB_STATE_FAILED", "the notebook failed")

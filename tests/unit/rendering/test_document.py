@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_nbjob.rendering import document as document_module
 from airflow_provider_nbjob.rendering.terminal import DARK_TEXT, LIGHT_TEXT, luminance, terminal_html
-from tests.unit.rendering.pages import PNG, code, data, markdown, page
+from tests.support.pages import PNG, code, data, markdown, page
 
 STYLES = (Path(document_module.__file__).parent / "templates" / "notebook.css").read_text()
 RAW = {"cell_type": "raw", "source": "<b>raw</b>", "metadata": {}}

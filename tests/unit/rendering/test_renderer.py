@@ -17,8 +17,8 @@ import pytest
 
 from airflow_provider_nbjob import rendering
 from airflow_provider_nbjob.rendering import NotRendered, RendererMissing, render, renderer
+from tests.support.pages import code, data, markdown, notebook
 from tests.support.patience import patient, wait_until
-from tests.unit.rendering.pages import code, data, markdown, notebook
 
 TINY = json.dumps(notebook(markdown("# x"))).encode()
 

@@ -46,10 +46,11 @@ from airflow_provider_nbjob.exceptions import (
 from airflow_provider_nbjob.hooks import polling, retrying
 from airflow_provider_nbjob.sensors import notebook_execution_job as sensor_module
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
-from tests.integration.conftest import make_context
-from tests.support.fake_google import EXECUTED, MOMENT, OUTPUT, PARENT
-from tests.support.fake_service import JOB, SCHEDULE, FakeWait, event_of
-from tests.unit.notebook.documents import code, error, notebook, result
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import EXECUTED, JOB, MOMENT, OUTPUT, PARENT, SCHEDULE
+from tests.support.notebooks import code, error, notebook, result
+from tests.support.running import event_of
+from tests.support.tasks import make_context
 
 UNKNOWN = 99  # a state that the client library has no name for
 TRIGGERS = "airflow_provider_nbjob.triggers.notebook_execution_job"

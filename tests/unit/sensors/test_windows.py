@@ -18,9 +18,10 @@ from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from airflow_provider_nbjob.sensors.window import moment, window_of
-from tests.integration.conftest import make_context
-from tests.support.fake_google import PARENT
-from tests.support.fake_service import SCHEDULE, FakeWait, event_of
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import PARENT, SCHEDULE
+from tests.support.running import event_of
+from tests.support.tasks import make_context
 
 UTC = timezone.utc
 DAILY = "30 6 * * *"

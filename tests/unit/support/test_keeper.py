@@ -10,7 +10,7 @@ import sys
 import psutil
 import pytest
 
-from tests.conftest import CHECKOUT
+from tests.support.paths import CHECKOUT
 from tests.support.patience import patient, wait_until
 
 # Starts a process in a session of its own, which no signal to the owner's group reaches, and tells its id.

@@ -1,6 +1,6 @@
 """The watch that triggers share: who is woken, what it survives, and that nothing is left of it.
 
-The hook is the real one; Google's client is a model of a location.
+The hook is the real one; Google's client is a `FakeService`.
 """
 
 from __future__ import annotations
@@ -11,75 +11,56 @@ import gc
 import threading
 import time
 import weakref
-from types import SimpleNamespace
+from datetime import datetime, timezone
 
 import pytest
-from google.api_core.exceptions import InvalidArgument, NotFound, PermissionDenied, ServiceUnavailable
-from google.cloud.aiplatform_v1.types import ListNotebookExecutionJobsResponse, NotebookExecutionJob
+from google.api_core.exceptions import InvalidArgument, PermissionDenied, ServiceUnavailable
 
 from airflow_provider_nbjob import outages
 from airflow_provider_nbjob.exceptions import JobLost, JobUnwatched
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import JobState
-from airflow_provider_nbjob.triggers import job_watch
 from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import PARENT, FakeService
 from tests.support.patience import patient, until
 
-LOCATION = "projects/p/locations/us-central1"
 INTERVAL = 0.05
 
 
-class Service:
-    """NotebookService, as the client shows it."""
+class Location(FakeService):
+    """The jobs of a location, of which a watch asks for the latest changes.
 
-    def __init__(self) -> None:
-        self.jobs: dict[str, NotebookExecutionJob] = {}
-        self.fails: dict[str, Exception] = {}
-        self.calls: list[str] = []
-        self.at_once = self.most_at_once = 0
+    `most_at_once` is the most requests that were under way at a time.
+    """
 
-    def put(self, job_id: str, state: JobState = JobState.RUNNING) -> None:
-        job = NotebookExecutionJob(name=f"{LOCATION}/notebookExecutionJobs/{job_id}", job_state=state.value)
-        job.update_time = {"seconds": int(time.time()), "nanos": len(self.jobs) % 10**9}
-        self.jobs[job.name] = job
+    at_once = most_at_once = 0
 
-    def call(self, name: str) -> None:
-        self.calls.append(name)
+    def set_state(self, job_id: str, state: str = "RUNNING") -> None:
+        """Have a job be in a state from now on."""
+        self.put(state, name=f"{PARENT}/notebookExecutionJobs/{job_id}", update_time=datetime.now(timezone.utc))
+
+    def get_notebook_execution_job(self, request, **options):
+        self._take_time()
+        return super().get_notebook_execution_job(request, **options)
+
+    def list_notebook_execution_jobs(self, request, **options):
+        self._take_time()
+        assert request.order_by == "update_time desc"
+        return super().list_notebook_execution_jobs(request, **options)
+
+    def _take_time(self) -> None:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         time.sleep(0.001)
         self.at_once -= 1
-        if name in self.fails:
-            raise self.fails[name]
-
-    def get_notebook_execution_job(self, request, **_):
-        self.call("get")
-        if request.name not in self.jobs:
-            raise NotFound("no such job")
-        return self.jobs[request.name]
-
-    def list_notebook_execution_jobs(self, request, **_):
-        self.call("list")
-        assert request.order_by == "update_time desc"
-        jobs = sorted(self.jobs.values(), key=lambda job: job.update_time, reverse=True)
-        start = int(request.page_token or 0)
-        end = start + request.page_size
-        token = str(end) if end < len(jobs) else ""
-        page = ListNotebookExecutionJobsResponse(notebook_execution_jobs=jobs[start:end], next_page_token=token)
-        return SimpleNamespace(pages=iter([page]))
 
 
 @pytest.fixture
 def service(monkeypatch):
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", '{"conn_type": "google_cloud_platform", "extra": {"project": "p"}}'
-    )
-    monkeypatch.setenv("NBJOB_EMULATOR_HOST", "127.0.0.1:1")
-    monkeypatch.setenv("AIRFLOW__NBJOB__MAX_REQUESTS_PER_MINUTE", "100000")
-    monkeypatch.setattr(job_watch, "ARRIVAL", 0.01)
-    made = Service()
-    monkeypatch.setattr(NotebookExecutionJobHook, "get_conn", lambda *_: made)
-    return made
+    google = FakeWait(monkeypatch)
+    monkeypatch.setattr(google, "service", Location(google.storage))
+    return google.service
 
 
 class Log:
@@ -93,7 +74,7 @@ class Log:
 
 
 def watch() -> JobWatch:
-    return watch_of("way", LOCATION, NotebookExecutionJobHook)
+    return watch_of("way", PARENT, NotebookExecutionJobHook)
 
 
 def waits(job_id: str, log=None, interval: float = INTERVAL):
@@ -108,11 +89,11 @@ async def gather(*waiting):
 def test_those_are_woken_whose_job_ended(service, count):
     async def scene():
         for n in range(count):
-            service.put(f"j{n}")
+            service.set_state(f"j{n}")
         waiting = [waits(f"j{n}") for n in range(count)]
-        await until(lambda: len(service.calls) > 10, "requests")
-        service.put("j1", JobState.FAILED)
-        service.put("j2", JobState.SUCCEEDED)
+        await until(lambda: service.calls.total() > 10, "requests")
+        service.set_state("j1", "FAILED")
+        service.set_state("j2", "SUCCEEDED")
         assert await gather(waiting[1], waiting[2]) == [JobState.FAILED, JobState.SUCCEEDED]
         assert [n for n, one in enumerate(waiting) if one.done()] == [1, 2]
         for one in waiting:
@@ -129,14 +110,14 @@ def test_nothing_is_left_when_the_last_one_left(service, way):
         threads = threading.active_count()
         for round_number in range(3):
             for n in range(20):
-                service.put(f"j{round_number}-{n}")
+                service.set_state(f"j{round_number}-{n}")
             waiting = [waits(f"j{round_number}-{n}") for n in range(20)]
             reference = weakref.ref(watch())
-            await until(lambda: len(service.calls) > 3, "requests")
+            await until(lambda: service.calls.total() > 3, "requests")
             service.calls.clear()
             for n in range(20):
                 if way == "event":
-                    service.put(f"j{round_number}-{n}", JobState.SUCCEEDED)
+                    service.set_state(f"j{round_number}-{n}", "SUCCEEDED")
                 else:
                     waiting[n].cancel()
             await gather(*waiting)
@@ -151,13 +132,13 @@ def test_nothing_is_left_when_the_last_one_left(service, way):
 
 def test_two_who_wait_for_one_job_are_both_woken(service):
     async def scene():
-        service.put("j")
+        service.set_state("j")
         first = waits("j")
         await until(lambda: service.calls, "requests")
         log = Log()
         second = waits("j", log)
         await until(lambda: log.lines, "a line in the log")  # it hears of the state that is known
-        service.put("j", JobState.SUCCEEDED)
+        service.set_state("j", "SUCCEEDED")
         assert await gather(first, second) == [JobState.SUCCEEDED] * 2
 
     asyncio.run(scene())
@@ -177,11 +158,11 @@ def test_a_change_is_logged_where_its_task_logs(service):
 
     async def scene():
         for n in range(2):
-            service.put(f"j{n}")
+            service.set_state(f"j{n}")
         waiting = [asyncio.ensure_future(trigger(n)) for n in range(2)]
         await until(lambda: len(seen) == 2, "two states")
         for n in range(2):
-            service.put(f"j{n}", JobState.SUCCEEDED)
+            service.set_state(f"j{n}", "SUCCEEDED")
         await gather(*waiting)
 
     asyncio.run(scene())
@@ -195,16 +176,16 @@ def test_a_change_is_logged_where_its_task_logs(service):
 def test_it_survives_an_error_and_logs_its_streak_once(service, error, call, count, caplog):
     async def scene():
         for n in range(count):
-            service.put(f"j{n}")
+            service.set_state(f"j{n}")
         waiting = [waits(f"j{n}", interval=0.01) for n in range(count)]
-        await until(lambda: len(service.calls) > 3, "requests")
-        service.fails[call] = error
-        before = len(service.calls)
-        await until(lambda: len(service.calls) > before + 2, "requests")
+        await until(lambda: service.calls.total() > 3, "requests")
+        service.fail(call, error)
+        before = service.calls.total()
+        await until(lambda: service.calls.total() > before + 2, "requests")
         assert not any(one.done() for one in waiting)
-        service.fails.clear()
+        service.mend()
         for n in range(count):
-            service.put(f"j{n}", JobState.SUCCEEDED)
+            service.set_state(f"j{n}", "SUCCEEDED")
         assert await gather(*waiting) == [JobState.SUCCEEDED] * count
 
     asyncio.run(scene())
@@ -214,15 +195,15 @@ def test_it_survives_an_error_and_logs_its_streak_once(service, error, call, cou
 @pytest.mark.parametrize("error", [PermissionDenied("no list"), InvalidArgument("no order_by")])
 def test_where_listing_is_refused_jobs_are_read(service, error, caplog):
     async def scene():
-        service.fails["list"] = error
+        service.fail("list", error)
         for n in range(20):
-            service.put(f"j{n}")
+            service.set_state(f"j{n}")
         waiting = [waits(f"j{n}") for n in range(20)]
-        await until(lambda: service.calls.count("get") > 40, "requests")
+        await until(lambda: service.calls["get"] > 40, "requests")
         for n in range(20):
-            service.put(f"j{n}", JobState.SUCCEEDED)
+            service.set_state(f"j{n}", "SUCCEEDED")
         assert await gather(*waiting) == [JobState.SUCCEEDED] * 20
-        assert service.calls.count("list") == 1
+        assert service.calls["list"] == 1
 
     asyncio.run(scene())
     assert caplog.text.count("Jobs are read one by one") == 1
@@ -232,12 +213,12 @@ def test_what_cannot_be_read_is_told_to_its_own_trigger(service, monkeypatch):
     monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
 
     async def scene():
-        service.put("j1")
+        service.set_state("j1")
         lost, other = waits("j0"), waits("j1")
         (error,) = await gather(lost)
         assert isinstance(error, JobLost)
         assert "j0" in str(error)
-        service.fails["get"] = PermissionDenied("not yours")
+        service.fail("get", PermissionDenied("not yours"))
         (error,) = await gather(other)
         assert isinstance(error, JobUnwatched)
         assert error.code == "PERMISSION_DENIED"
@@ -257,7 +238,7 @@ def test_one_that_cannot_be_read_does_not_hide_the_others(service):
 
     async def scene():
         for n in range(3):
-            service.put(f"j{n}", JobState.SUCCEEDED)
+            service.set_state(f"j{n}", "SUCCEEDED")
         waiting = [waits(f"j{n}", interval=0.01) for n in range(3)]
         assert await gather(*waiting[1:]) == [JobState.SUCCEEDED] * 2
         waiting[0].cancel()
@@ -267,16 +248,16 @@ def test_one_that_cannot_be_read_does_not_hide_the_others(service):
 
 
 def test_a_look_needs_no_sweep_before_it(service):
-    service.put("j", JobState.SUCCEEDED)
-    assert asyncio.run(JobWatch(LOCATION, NotebookExecutionJobHook).look("j")) is JobState.SUCCEEDED
+    service.set_state("j", "SUCCEEDED")
+    assert asyncio.run(JobWatch(PARENT, NotebookExecutionJobHook).look("j")) is JobState.SUCCEEDED
 
 
 def test_ways_and_locations_have_watches_of_their_own(service):
     async def scene():
         one = watch()
         assert watch() is one
-        assert watch_of("another way", LOCATION, NotebookExecutionJobHook) is not one
-        assert watch_of("way", LOCATION.replace("central", "west"), NotebookExecutionJobHook) is not one
+        assert watch_of("another way", PARENT, NotebookExecutionJobHook) is not one
+        assert watch_of("way", PARENT.replace("central", "west"), NotebookExecutionJobHook) is not one
 
     asyncio.run(scene())
 
@@ -286,12 +267,12 @@ def test_the_request_budget_stretches_the_interval(service, monkeypatch):
 
     async def scene():
         for n in range(5):
-            service.put(f"j{n}")
+            service.set_state(f"j{n}")
         started = time.monotonic()
         waiting = [waits(f"j{n}", interval=0.001) for n in range(5)]
-        await until(lambda: len(service.calls) > 15, "requests")
+        await until(lambda: service.calls.total() > 15, "requests")
         # ten a second, and one sweep ahead of that
-        assert len(service.calls) <= 10 * (time.monotonic() - started) + 6
+        assert service.calls.total() <= 10 * (time.monotonic() - started) + 6
         for one in waiting:
             one.cancel()
         await gather(*waiting)

@@ -33,18 +33,10 @@ from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
 )
-from tests.support.fake_google import MOMENT, PARENT
-from tests.support.fake_service import (
-    JOB,
-    SCHEDULE,
-    FakeWait,
-    airflow_says,
-    event_of,
-    events_of,
-    made_again,
-    run,
-)
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import JOB, MOMENT, PARENT, SCHEDULE
 from tests.support.patience import until
+from tests.support.running import airflow_says, event_of, events_of, made_again, run
 
 PATH = "airflow_provider_nbjob.triggers.notebook_execution_job"
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)

@@ -28,8 +28,8 @@ from airflow_provider_nbjob.triggers import api_calls, budget, job_watch, superv
 from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
 from airflow_provider_nbjob.triggers.supervision import SupervisedLoop
 from airflow_provider_nbjob.triggers.waiter import Waiter
-from tests.support.fake_google import PARENT
-from tests.support.fake_service import FakeWait
+from tests.support.fake_google import FakeWait
+from tests.support.fake_service import PARENT
 from tests.support.patience import patient, until
 
 INTERVAL = 0.01

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from tests.system.ui.dags.notebooks import arguments, cell
+from tests.system.notebook_tasks import arguments, cell
 
 LOOK_AROUND = "import os\nfor name, value in sorted(os.environ.items()):\n    print(name, value)"
 USE = "print(len(token), len(password))"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from tests.support.patience import patient
+from tests.system.notebook_tasks import arguments, cell
+from tests.system.ui.runs import MARKUP
 
-PARAMETERS = "day = '2000-01-01'\nn = 0\ntry_number = 1\ngate = ''"
-TITLE = "# Orders of a day\n\nDrawn, counted, and **handed on**."
 PLOT = """
 import matplotlib.pyplot as plt
 figure, axes = plt.subplots(figsize=(4, 2))
@@ -28,8 +26,6 @@ RESULT = '{"day": day, "revenue": float(orders.revenue.sum())}'
 FAILURE = 'print("looking for the west")\ndict(zip(orders.region, orders.revenue))["west"]'
 ONE_FAILS = 'print(f"notebook {n}")\nassert int(n) != 1, f"notebook {n} fails as asked"'
 FIRST_TRY_FAILS = 'print(f"this is try {try_number}")\nassert int(try_number) > 1, f"try {try_number} fails as asked"'
-# As text it is harmless; as markup it would tell of itself.
-MARKUP = """<img src=x onerror="document.title='TRIPPED'">"""
 WAITING = f"""
 import pathlib, time
 print("waiting for the gate", flush=True)
@@ -39,38 +35,6 @@ while not pathlib.Path(gate).exists():
     time.sleep(0.2)
 print("the gate is open")
 """
-
-
-def cell(source, *tags, kind="code"):
-    code = {"outputs": [], "execution_count": None} if kind == "code" else {}
-    return {"cell_type": kind, "metadata": {"tags": list(tags)}, "source": source.strip(), **code}
-
-
-def notebook(*cells):
-    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return {
-        "nbformat": 4,
-        "nbformat_minor": 4,
-        "metadata": metadata,
-        "cells": [cell(TITLE, kind="markdown"), cell(PARAMETERS, "parameters"), *cells],
-    }
-
-
-def arguments(*cells, **changes):
-    return {
-        "task_id": "notebook",
-        "location": "us-central1",
-        "direct_notebook_source": notebook(*cells),
-        "notebook_runtime_template_resource_name": "template",
-        "service_account": "notebooks@example-project.iam.gserviceaccount.com",
-        "gcs_output_uri": "gs://ui-tests/runs",
-        # A deferred task that is called back before a slow scheduler looks is failed by Airflow, on a busy machine.
-        "deferrable": False,
-        "poll_interval": 1.0,
-        "retry_delay": timedelta(seconds=1),
-        **changes,
-    }
 
 
 REPORT = arguments(
