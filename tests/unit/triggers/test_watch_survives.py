@@ -404,8 +404,7 @@ def test_the_connection_is_read_anew_at_a_bounded_age(service, monkeypatch):
     async def scene():
         put(service, "RUNNING", 1)
         waiting = [wait(0, None, make_hook)]
-        await until(lambda: len(made) > 3, "hooks")
-        assert service.calls["get"] > 3
+        await until(lambda: len(made) > 3 and service.calls["get"] > 3, "hooks, and requests by them")
         await end_of(waiting)
 
     asyncio.run(scene())
