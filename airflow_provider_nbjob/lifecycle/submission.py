@@ -95,12 +95,12 @@ class Submission:
 
     @property
     def has_own_id(self) -> bool:
-        """Whether the job's id is known before it is submitted."""
+        """Return whether the job's id is known before it is submitted."""
         return self.is_durable or self.tries.own_id is not None
 
     @property
     def is_adopted(self) -> bool:
-        """Whether an earlier try submitted the job."""
+        """Return whether an earlier try submitted the job."""
         return self.is_durable and self.name is not None and self.tries.is_earlier(JobName.parse(self.name).job_id)
 
     # --- a job of an earlier try ---------------------------------------------------------------------------

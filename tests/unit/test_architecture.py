@@ -227,3 +227,37 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     heavy = ("google", "grpc", *notebooks, "pandas", "airflow.providers.google", f"{OURS}.hooks")
     assert [m for m in loaded if is_below(m, heavy)] == []
     assert f"{OURS}.job.spec" in loaded
+
+
+# --- sizes ---
+
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 50  # of its body: a signature of forty documented arguments is no work to read
+
+
+def lines_of_bodies(tree: ast.Module) -> dict[str, int]:
+    """Return the number of lines of each function's body, without its docstring."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+            found[node.name] = node.end_lineno - body[0].lineno + 1 if body else 0
+    return found
+
+
+@pytest.mark.parametrize(("room", "module"), modules())
+def test_no_module_and_no_function_is_too_long_to_read(room, module):
+    text = module.read_text()
+    assert text.count("\n") <= MODULE_LINES_MAX
+    assert not {name: lines for name, lines in lines_of_bodies(ast.parse(text)).items() if lines > FUNCTION_LINES_MAX}
+
+
+def test_the_lines_of_a_body_are_counted():
+    text = (
+        'def f(\n    a,\n):\n    """Doc.\n\n    More.\n    """\n    x = 1\n    def g():\n        pass\n    return x\n'
+    )
+    assert lines_of_bodies(ast.parse(text)) == {"f": 4, "g": 1}
+
+
+def test_the_types_ship():
+    assert (PACKAGE / "py.typed").exists()
