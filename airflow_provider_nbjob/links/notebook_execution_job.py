@@ -1,7 +1,7 @@
 """Links from a task's page to its job.
 
-The operator and the sensor push the URLs themselves, right after the submit: Airflow 3.3 computes links of
-tasks that do not defer only when they end, and not at all when they are killed.
+The operator and the sensor push the URLs to XCom right after the submission. Airflow 3.3 computes the links of tasks
+that do not defer when they end, and never computes them if the tasks are killed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class _PushedLink(BaseOperatorLink):
-    """A link whose URL is in XCom already, under the link's own key."""
+    """A link whose URL was pushed to XCom, under the link's own key."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the URL that was pushed for this task instance, or an empty text if none was."""
+        """Return the URL that was pushed for this task instance; empty if none was."""
         from airflow.providers.common.compat.sdk import XCom
 
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
@@ -60,7 +60,7 @@ def push_job(
     steps: JobSteps | None = None,
     end: JobEnd | None = None,
 ) -> None:
-    """Push what links and pages need to find a job while it runs and after it failed.
+    """Push the record and the links of a job, by which pages find it while it runs and after it failed.
 
     :param ti: the task instance; the other parameters are those of `record_of`
     """

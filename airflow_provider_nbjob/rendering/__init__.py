@@ -1,6 +1,6 @@
-"""An executed notebook as a page that is safe to show. Knows neither Airflow nor Google.
+"""Render an executed notebook as a page that is safe to show. Knows neither Airflow nor Google.
 
-The page is made in a process of its own; this room's names are those of the process that asks for it.
+A separate process makes the page. The names that are exported here are for the process that starts it.
 """
 
 from airflow_provider_nbjob.rendering.isolation import DOCUMENT_HEADERS, SANDBOX

@@ -1,7 +1,7 @@
-"""A notebook as an HTML document: nbconvert's HTML exporter and its template `lab`, without what needs scripts.
+"""Make an HTML document of a notebook, by nbconvert's HTML exporter and its template `lab`, without scripts.
 
-The exporter's own way from notebook to document validates the notebook, copies it twice, and parses the finished page
-once more, which takes seconds. Here its template is filled directly, with cells that are safe already.
+The exporter's own conversion validates the notebook, copies it twice, and parses the finished page once more, which
+takes seconds. Here the template is filled directly, with cells that are already safe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from airflow_provider_nbjob.rendering.terminal import terminal_html
 from airflow_provider_nbjob.rendering.values import mapping, text_of
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# What the template `lab` asks for; raw cells and the rest are in our own template.
+# The filters of the template `lab`. Raw cells and all other parts are in our own template.
 _CONTENT = dict.fromkeys(
     ("code", "markdown", "raw", "unknown", "input", "output", "output_stdin", "input_prompt", "output_prompt"), True
 )
@@ -30,14 +30,14 @@ _TYPES = ("code", "markdown", "raw")
 def document(notebook: Mapping[str, Any], *, theme: str, failing_cell: int | None) -> str:
     """Return the page of a notebook.
 
-    :param notebook: of format 4, valid or not, as hostile as can be; has a list of cells
+    :param notebook: a notebook of format 4 with a list of cells; it may be invalid or hostile
     :param theme: ``"light"`` or ``"dark"``
     :param failing_cell: number of the cell to mark, counting all from 1
     """
     exporter = HTMLExporter(
         extra_template_paths=[str(_TEMPLATES)],
         template_file="notebook.html.j2",
-        default_preprocessors=[],  # they would be loaded, though none is used
+        default_preprocessors=[],  # otherwise they are loaded, although none is used
     )
     exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer=_language(notebook) or "text"))
     exporter.register_filter("ansi2html", terminal_html)
@@ -66,7 +66,7 @@ def _language(notebook: Mapping[str, Any]) -> str:
 
 
 def _cells(cells: list[Any]) -> Iterator[dict[str, Any]]:
-    """Yield the cells as the template takes them: nothing of the notebook but what is named here."""
+    """Yield the cells as the template takes them; all other parts of the notebook are left out."""
     for number, cell in enumerate(map(mapping, cells), start=1):
         cell_type = cell.get("cell_type")
         shown: dict[str, Any] = {
@@ -89,7 +89,7 @@ def _cells(cells: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _attachments(cell: Mapping[str, Any]) -> dict[str, str]:
-    """Return the ``data:`` address of each image attached to a cell."""
+    """Return the ``data:`` URL of each image attached to a cell."""
     found = {}
     for name, forms in mapping(cell.get("attachments")).items():
         known = mapping(forms)

@@ -1,4 +1,4 @@
-"""The languages that code is highlighted in."""
+"""Find the languages in which code is highlighted."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from functools import cache
 
 from pygments.lexers import get_all_lexers
 
-# IPython's own lexers would load IPython, which costs more than all the rest.
+# IPython's own lexers import IPython, which takes longer than the rest of the rendering.
 _SAME_AS = {"ipython": "python", "ipython2": "python", "ipython3": "python", "ir": "r"}
 
 
 @cache
 def _names() -> frozenset[str]:
-    # Not those of installed plugins: whatever a notebook names would be looked for among all packages.
+    # Without the lexers of plugins: Pygments would search all installed packages for any name that a notebook has.
     return frozenset(name for _, aliases, _, _ in get_all_lexers(plugins=False) for name in aliases)
 
 

@@ -1,6 +1,6 @@
-"""How a rendered notebook is shown: as a page without scripts, without an origin, that loads nothing.
+"""Isolate a rendered notebook in the browser: it runs no scripts, has no origin and loads nothing.
 
-The notebook is sanitized before; this is the second wall, in the reader's browser.
+The notebook is sanitized before. This is a second barrier, in the reader's browser.
 
 Example:
     ``<iframe sandbox="" src="/notebooks/42#cell-3" title="Executed notebook"></iframe>``
@@ -22,10 +22,10 @@ _POLICY = (
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'self'",
-    "sandbox",  # here too, for who opens the document's own address
+    "sandbox",  # for readers who open the document's own URL, without the iframe
 )
 
-# With these the document must be served.
+# The document must be served with these headers.
 DOCUMENT_HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "Content-Type": "text/html; charset=utf-8",
@@ -33,6 +33,6 @@ DOCUMENT_HEADERS: Mapping[str, str] = MappingProxyType(
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cross-Origin-Resource-Policy": "same-origin",
-        "Cache-Control": "private, no-store",  # whoever may see it now, may not at another time
+        "Cache-Control": "private, no-store",  # a user who may read it now may lose the permission
     }
 )

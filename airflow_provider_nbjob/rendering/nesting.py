@@ -1,9 +1,9 @@
-"""HTML made flat before it is sanitized: what takes a parser more than linear time is left out.
+"""Flatten HTML before it is sanitized, so that a parser needs linear time.
 
-A conforming parser looks through all open elements at every tag, and opens again what a block closed: 40,000 elements
-in each other, or a hundred open ones around a thousand blocks, take it seconds. What is made here has neither: it is
-written anew, well-nested, with at most `DEPTH_MAX` open elements, whatever the input. It is not safe yet; `sanitized`
-makes it so.
+A conforming parser searches all open elements at every tag, and opens elements again that a block closed. So 40,000
+nested elements, or a hundred open elements around a thousand blocks, take seconds. The HTML that is written here has
+neither: for any input it is well-nested, with at most `DEPTH_MAX` open elements. It is not safe until `sanitized` has
+processed it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-DEPTH_MAX = 100  # elements in each other; people need a dozen
-TAGS_MAX = 1000  # that may be left as they are: all in each other they take a parser some milliseconds
-# Elements that a parser never nests without a table around each, or at all.
+DEPTH_MAX = 100  # nested elements; documents of people have about a dozen
+TAGS_MAX = 1000  # tags that are left as they are: if all are nested, a parser needs a few milliseconds
+# Elements that a parser nests never, or only with a table around each.
 _FLAT = "td|th|tr|br|hr|img|col|wbr"
 _NESTING = re.compile(rf"<(?!(?:{_FLAT})[ \t\n\r\f/>])[a-z]", re.IGNORECASE)
-# A tag with very many attributes, each of which a parser compares with all before it; or one that hides where it ends.
+# A tag with very many attributes, each of which a parser compares with all before it, or a tag without a clear end.
 _LONG = re.compile(r"<[^<]{5000}|=[ \t\n\r\f]*(?:\"[^\"<]{0,5000}<|'[^'<]{0,5000}<|[^\s\"'<>]{0,5000}<)")
 
 _TAG = re.compile(r"<(/?)([a-z][^ \t\n\r\f/>]*)((?:[^>\"']|\"[^\"]*\"|'[^']*')*)>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"([^\s\"'<>/=]+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]*)))?")
 _VOID = _words("br col embed hr img wbr")
-# Their content is text to a parser, up to their own closing tag.
+# A parser takes their content for text, up to their own closing tag.
 _RAW = {
     name: re.compile(rf"</{name}(?=[ \t\n\r\f/>])", re.IGNORECASE)
     for name in _words("iframe noembed noframes noscript script style textarea title xmp")
@@ -54,11 +54,11 @@ _CLOSES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
 
 
 def flat(html: str, tags: Collection[str], attributes: Mapping[str, Collection[str]]) -> str:
-    """Return HTML that a parser goes through in linear time; what cannot be deep is returned as it is.
+    """Return HTML that a parser reads in linear time. HTML that cannot be deeply nested is returned unchanged.
 
-    :param html: a fragment, as hostile as can be
-    :param tags: names of the elements that are kept; of others there is the content
-    :param attributes: names of attributes that are kept, by element; those of ``"*"`` on all
+    :param html: a fragment; it may be hostile
+    :param tags: names of the elements that are kept; of other elements only the content is kept
+    :param attributes: names of attributes that are kept, by element; those of ``"*"`` are kept on all elements
     """
     if len(_NESTING.findall(html)) <= TAGS_MAX and not _LONG.search(html):
         return html
@@ -66,7 +66,7 @@ def flat(html: str, tags: Collection[str], attributes: Mapping[str, Collection[s
 
 
 class _Writer:
-    """Writes a fragment anew, its elements closed in the order in which they were opened."""
+    """Write a fragment again, with its elements closed in the reverse order of their opening."""
 
     def __init__(self, tags: Collection[str], attributes: Mapping[str, Collection[str]]) -> None:
         self._tags, self._attributes = tags, attributes
@@ -79,7 +79,7 @@ class _Writer:
             following = html[start + 1 : start + 3].lstrip("/")[:1]
             if following.isascii() and following.isalpha():
                 tag = _TAG.match(html, start)
-                if tag is None:  # it has no end: to a parser the rest is part of it
+                if tag is None:  # it has no end, so a parser takes the rest for a part of it
                     return
                 position = tag.end()
                 name = tag[2].lower()

@@ -1,4 +1,4 @@
-"""What is shown of a cell's outputs: the richest of an output's forms that is safe without scripts."""
+"""Choose the form of each output of a cell: the richest one that is safe and needs no scripts."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ RASTER_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 
 
 def shown_outputs(outputs: list[Any], number: int) -> Iterator[dict[str, Any]]:
-    """Yield the outputs of a cell as the template takes them; what is no output is left out.
+    """Yield the outputs of a cell as the template takes them. Values that are not outputs are left out.
 
-    :param number: the cell's, for what is said of an image to who cannot see it
+    :param number: number of the cell, for the alternative text of images
     """
     streams: list[str] = []
     for index, output in enumerate(map(mapping, outputs)):
@@ -45,7 +45,7 @@ def shown_outputs(outputs: list[Any], number: int) -> Iterator[dict[str, Any]]:
 
 
 def shown_data(output: Mapping[str, Any], number: int) -> str:
-    """HTML of an output that has its data in several forms, by MIME type."""
+    """Return the HTML of an output that has its data in several forms, by MIME type."""
     data = mapping(output.get("data"))
     notes = [_NEEDS_SCRIPTS] if any(_SCRIPTED_TYPES.search(str(name)) for name in data) else []
     for name, form in _FORMS.items():
@@ -63,10 +63,10 @@ def shown_data(output: Mapping[str, Any], number: int) -> str:
 
 
 def data_image(mime: str, value: object) -> str:
-    """Return the ``data:`` address of an image; empty if it is none.
+    """Return the ``data:`` URL of an image; empty if the value is not an image.
 
     :param mime: ``image/svg+xml`` or one of `RASTER_TYPES`
-    :param value: of the notebook: base64, or for SVG its source
+    :param value: the value in the notebook: base64, or the source of an SVG
     """
     text = text_of(value)
     if mime == "image/svg+xml" and "<" in text:
@@ -76,14 +76,14 @@ def data_image(mime: str, value: object) -> str:
 
 
 def without_overwritten(text: str) -> str:
-    """Text as a terminal shows it in the end: a carriage return begins its line anew, as progress bars do."""
+    """Return text as a terminal finally shows it: a carriage return, as of a progress bar, overwrites its line."""
     if "\r" not in text:
         return text
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
 
 
 def _goes_on(outputs: list[Any], index: int) -> bool:
-    """Whether the next output is of the same stream."""
+    """Return whether the next output is of the same stream."""
     following = mapping(outputs[index + 1]) if index + 1 < len(outputs) else {}
     same = _stream_name(following) == _stream_name(mapping(outputs[index]))
     return following.get("output_type") == "stream" and same
@@ -139,7 +139,7 @@ def _json(mime: str, output: Mapping[str, Any], number: int) -> str:
         return ""
 
 
-# The richest first; what a form cannot show is empty, and the next has its turn.
+# The richest form first. A form that cannot be shown is empty, and then the next one is used.
 _FORMS: dict[str, Callable[[str, Mapping[str, Any], int], str]] = {
     "text/html": _html,
     "text/markdown": _markdown,
@@ -152,7 +152,7 @@ _FORMS: dict[str, Callable[[str, Mapping[str, Any], int], str]] = {
 
 
 def _area(kind: str, html: str) -> str:
-    """HTML in its box; what brings colours of its own was made for a light page, and is shown on one."""
+    """Return HTML in its box. HTML with colours of its own was made for a light page, and is shown on a light one."""
     own_colors = " nbjob-light" if _OWN_COLORS.search(html) else ""
     return f'<div class="jp-RenderedHTMLCommon jp-Rendered{kind} jp-OutputArea-output{own_colors}">{html}</div>'
 

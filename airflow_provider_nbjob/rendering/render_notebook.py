@@ -1,9 +1,9 @@
 """Render one notebook, in a process of its own: ``python -m airflow_provider_nbjob.rendering.render_notebook ORDER``.
 
-ORDER is JSON: ``{"theme": "light", "failing_cell": 3, "cpu_seconds": 10}``. The notebook is read from the standard
-input, its page written to the standard output. With a second argument, ``secrets``, the first line of the input is
-JSON too, what is to be hidden: ``[forms, parameters]``, see `Secrets`. If there is no page, it exits with 1, and the
-last line of the standard error says why: ``{"not_rendered": "..."}``.
+ORDER is JSON: ``{"theme": "light", "failing_cell": 3, "cpu_seconds": 10}``. The program reads the notebook from
+standard input, and writes its page to standard output. With a second argument, ``secrets``, the first line of the input
+is JSON with the secrets to hide: ``[forms, parameters]``, see `Secrets`. If the program makes no page, it exits with 1,
+and the last line of standard error has the reason: ``{"not_rendered": "..."}``.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from airflow_provider_nbjob.rendering.secrets import Secrets, without_secrets
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # escaped, or as Python writes it; pairs too
-_DIGITS_MAX = 4000  # of a number; Python reads none of more than 4300
+_DIGITS_MAX = 4000  # of a number; Python converts at most 4300
 
 
 class Refused(Exception):
-    """What was read is no notebook that can be shown; the message says why."""
+    """The input is not a notebook that can be shown; the message has the reason."""
 
 
 def main() -> None:
-    """Render the notebook that is on the standard input."""
-    gc.disable()  # it costs more than a tenth of the time, and the process ends before there is much to collect
+    """Render the notebook on standard input."""
+    gc.disable()  # it takes more than a tenth of the time, and the process ends before it can free much
     order = json.loads(sys.argv[1])
     _limit(resource.RLIMIT_CPU, order["cpu_seconds"])
     _limit(resource.RLIMIT_AS, MEMORY_MAX_BYTES)
@@ -50,12 +50,12 @@ def main() -> None:
 def rendered(data: bytes, theme: str, failing_cell: int | None, secrets: Secrets = Secrets()) -> bytes:  # noqa: B008
     """Return the page of a notebook, without secrets.
 
-    :raises Refused: if it is no notebook of format 4, or the page is too large
+    :raises Refused: if the data is not a notebook of format 4, or the page is too large
     """
     notebook = read_notebook(data)
     if secrets.forms or secrets.parameters is not None:
         notebook = without_secrets(notebook, secrets)
-    from airflow_provider_nbjob.rendering.document import document  # what is no notebook need not wait for nbconvert
+    from airflow_provider_nbjob.rendering.document import document  # nbconvert is slow to import; a refusal is not
 
     page = document(notebook, theme=theme, failing_cell=failing_cell).encode(errors="replace")
     if len(page) > RENDERED_MAX_BYTES:
@@ -64,9 +64,9 @@ def rendered(data: bytes, theme: str, failing_cell: int | None, secrets: Secrets
 
 
 def read_notebook(data: bytes) -> dict[str, Any]:
-    """Return the notebook of its JSON, plain or compressed with gzip.
+    """Return the notebook that the data has as JSON, plain or compressed with gzip.
 
-    :raises Refused: if it is no notebook of format 4
+    :raises Refused: if the data is not a notebook of format 4
     """
     if not data.strip():
         raise Refused("The notebook is empty.")
@@ -74,7 +74,7 @@ def read_notebook(data: bytes) -> dict[str, Any]:
         data = _unpacked(data)
     try:
         notebook = json.loads(data, parse_int=_number)
-        if _HALF_SURROGATE.search(data):  # UTF-8 has none: one of them would cost the whole page
+        if _HALF_SURROGATE.search(data):  # cannot be encoded as UTF-8, so that the whole page would fail
             whole = json.dumps(notebook, ensure_ascii=False).encode(errors="replace")
             notebook = json.loads(whole, parse_int=_number)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Asks for a rendered notebook: starts the process that renders, and ends it.
+"""Start the process that renders a notebook, and end it.
 
-A hostile notebook can keep a parser busy for hours or fill the memory. So it is rendered in a process of its own,
-with limits, which is killed when its time is up.
+A hostile notebook can keep a parser busy for hours or fill the memory. So a separate process with limits renders it,
+and is killed after a timeout.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from airflow_provider_nbjob.rendering.secrets import Secrets
 
 Theme = Literal["light", "dark"]
 NO_SECRETS = Secrets()
-AT_ONCE = 2  # processes that render, for each process that asks
+AT_ONCE = 2  # concurrent renderers of this process
 _NEEDED = ("nbconvert", "nh3")
-# What the renderer gets of the environment: where Python and its packages are, and none of the server's secrets.
+# The environment variables that the renderer gets: those that Python needs, and none with secrets of the server.
 _PASSED = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 _slots = threading.BoundedSemaphore(AT_ONCE)
 
@@ -41,11 +41,11 @@ class RendererMissing(Exception):
 
 
 class NotRendered(Exception):
-    """A notebook cannot be shown; the message says why, to the person who wanted to see it."""
+    """A notebook cannot be shown; the message has the reason, for the reader."""
 
 
 def is_installed() -> bool:
-    """Whether the packages that render are installed, the extra ``ui``."""
+    """Return whether the packages of the extra ``ui``, which render, are installed."""
     return all(find_spec(name) for name in _NEEDED)
 
 
@@ -59,17 +59,17 @@ def render(
 ) -> bytes:
     """Make a page of a notebook, executed or not.
 
-    Each cell is in an element with the id ``cell-N``, N its position among all cells from 1. There is no script in
-    the page, and it loads nothing. Serve it with `DOCUMENT_HEADERS`.
+    Each cell is in an element with the id ``cell-N``, where N counts all cells from 1. The page has no script, and
+    loads nothing. Serve it with `DOCUMENT_HEADERS`.
 
-    :param notebook: its JSON, of format 4
+    :param notebook: JSON of a notebook of format 4
     :param theme: colours of the page, ``"light"`` or ``"dark"``
-    :param failing_cell: number of the cell to mark as failed; default none
-    :param secrets: what is shown nowhere in it; default nothing
-    :param timeout: seconds, with those spent waiting for other notebooks that are being rendered
+    :param failing_cell: number of the cell to mark as failed; default: none
+    :param secrets: the secrets to leave out; default: none
+    :param timeout: seconds, including the time of waiting for other notebooks to be rendered
     :return: HTML in UTF-8, of at most `RENDERED_MAX_BYTES`
     :raises RendererMissing: if the extra ``ui`` is not installed
-    :raises NotRendered: if it is too large, no notebook, or takes too long
+    :raises NotRendered: if the notebook is too large or invalid, or rendering it takes too long
     """
     if not is_installed():
         raise RendererMissing
@@ -80,7 +80,7 @@ def render(
     end_time = time.monotonic() + timeout
     with _slot(timeout):
         command = _command(theme, failing_cell, timeout)
-        if secrets != NO_SECRETS:  # not in the command, which every user of the machine can read
+        if secrets != NO_SECRETS:  # not in the command line, which every user of the machine can read
             command.append("secrets")
             notebook = json.dumps(secrets).encode() + b"\n" + notebook
         return _rendered(notebook, command, timeout, end_time)
@@ -108,7 +108,7 @@ def _rendered(sent: bytes, command: list[str], timeout: float, end_time: float) 
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd="/",  # Python looks for modules in the current folder first, and the server's is not for that
+        cwd="/",  # Python would search the server's current folder for modules first
         env={**environment, "PYTHONSAFEPATH": "1"},
         start_new_session=True,
     )
@@ -126,14 +126,14 @@ def _rendered(sent: bytes, command: list[str], timeout: float, end_time: float) 
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process's whole group, whatever is left of it, and wait for the process."""
-    with suppress(ProcessLookupError, PermissionError):  # the group is gone; macOS says it is not permitted
+    """Kill the remaining processes of a process's group, and wait for the process."""
+    with suppress(ProcessLookupError, PermissionError):  # the group has ended; macOS then raises PermissionError
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
 def _reason(errors: bytes, returncode: int) -> str:
-    """Return what the renderer said in the last line of its errors, or else how it ended."""
+    """Return the reason in the last line of the renderer's standard error, or else how the renderer ended."""
     last = errors.decode(errors="replace").strip().rpartition("\n")[2]
     with suppress(ValueError, KeyError, TypeError):
         return str(json.loads(last)["not_rendered"])

@@ -1,8 +1,8 @@
-"""Makes HTML of a notebook safe to stand in a page of ours: an allow-list of elements, attributes and CSS.
+"""Make HTML of a notebook safe for our page, by an allow-list of elements, attributes and CSS.
 
-What is left runs nothing, loads nothing, leads nowhere, and cannot look like a part of the page around it: ids have a
-prefix, classes are those that tables and highlighted code need. Addresses of links and of images elsewhere are
-written out as text.
+The result runs nothing, loads nothing and links to no other page. It cannot look like a part of the page around it: ids
+get a prefix, and only the classes that tables and highlighted code need are kept. URLs of links and of images on other
+hosts are shown as text.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _TAGS = _words(
     figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q rp rt ruby s samp small span strike strong sub summary
     sup table tbody td tfoot th thead time tr tt u ul var wbr"""
 )
-# Of other elements the content stays, but of these it is no text for a reader.
+# The content of other elements is kept, but the content of these is not text for a reader.
 _WITHOUT_CONTENT = _words(
     """audio canvas embed iframe math noembed noframes noscript object script select style svg template textarea title
     video xmp"""
 )
-# What is drawn, heard or written by an element whose content is left out. The image of an output may be an SVG, and is
-# shown; an SVG within HTML is a part of the page, which may run scripts.
+# Names, for a person, of elements whose content is left out. An image of an output may be an SVG, and is shown. An SVG
+# within HTML is not: it is a part of the page, and may run scripts.
 _LEFT_OUT = {
     "a drawing (SVG)": re.compile(r"<svg[\s/>]", re.IGNORECASE),
     "a formula (MathML)": re.compile(r"<math[\s/>]", re.IGNORECASE),
@@ -60,39 +60,39 @@ _STYLE = _words(
     border-top border-width color font-family font-size font-style font-weight max-width text-align text-decoration
     vertical-align white-space width padding"""
 )
-# No function but a colour's, no escape that could spell one.
+# No function except for colours, and no escape that could spell one.
 _STYLE_VALUE = re.compile(r"(?:[\w\s.,:;#%!'\"+-]|(?:rgb|rgba|hsl|hsla)\([\d\s.,%/]+\))*", re.IGNORECASE)
 _CLASSES = {"dataframe", "highlight", *filter(None, STANDARD_TYPES.values())}
 
 _IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/]+={0,2}", re.IGNORECASE)
 _SHOWN_ADDRESS = re.compile(r"(?:https?:|ftp:|mailto:|[^:]*$|[^:]*[/?#])", re.IGNORECASE)
-# In place of an address that leads elsewhere, until it is written out: they lead nowhere and load nothing, so that
-# nothing depends on what follows.
+# Placeholders of URLs of other pages and images, until the URLs are written out. They link to nothing and load nothing,
+# so the result is safe even if a later step misses one.
 _LINK_AWAY, _IMAGE_AWAY = "#away:", "data:,"
 
 
 def sanitized(html: str) -> str:
-    """HTML that is safe within an element of a page.
+    """Return HTML that is safe within an element of a page.
 
-    :param html: a fragment, as hostile as can be
+    :param html: a fragment; it may be hostile
     :return: a fragment whose elements are all closed
     """
     return _with_addresses(_cleaner.clean(flat(html, _TAGS | _WITHOUT_CONTENT, _ATTRIBUTES)))
 
 
 def left_out(html: str) -> list[str]:
-    """Say, for a person, what is to be seen of HTML but not of what `sanitized` leaves of it; each kind once."""
+    """Return sentences, for a person, on the visible parts of HTML that `sanitized` removes; one for each kind."""
     found = (kind for kind, pattern in _LEFT_OUT.items() if pattern.search(html))
     return [f"There is {kind} here that cannot be shown; it is in the notebook." for kind in found]
 
 
 def note(text: str) -> str:
-    """Return what is said of a notebook, rather than by it, as a paragraph of its own."""
+    """Return a remark of ours on a notebook, as a paragraph of its own."""
     return f'<p class="nbjob-note">{escape(text)}</p>'
 
 
 def has_content(html: str) -> bool:
-    """Whether there is something to see in sanitized HTML: a text, an image or a line."""
+    """Return whether sanitized HTML has something visible: a text, an image or a line."""
     return "<img" in html or "<hr" in html or bool(unescape(_TAG.sub("", html)).strip())
 
 
@@ -139,17 +139,17 @@ _cleaner = nh3.Cleaner(
     link_rel=None,
 )
 
-# Every tag of what the cleaner writes, where all values are in double quotes: each is matched as a whole, so that
-# nothing inside of a value is taken for a tag.
+# A tag as the cleaner writes it, with all values in double quotes. Each tag is matched as a whole, so that no part of a
+# value is taken for a tag.
 _TAG = re.compile(r'<(/?)([a-z0-9]+)((?: [a-z]+="[^"]*")*)>')
 _VALUE = re.compile(r' ([a-z]+)="([^"]*)"')
 
 
 def _with_addresses(html: str) -> str:
-    """Write out the addresses of links and images that lead elsewhere."""
+    """Write the URLs of links and images of other hosts as text."""
     if _LINK_AWAY not in html and "<img" not in html:
         return html
-    opened: list[tuple[str, int]] = []  # of each link that is open, its address and where its text begins
+    opened: list[tuple[str, int]] = []  # for each open link, its URL and the position of its text
 
     def replaced(match: re.Match[str]) -> str:
         closing, tag, attributes = match.groups()

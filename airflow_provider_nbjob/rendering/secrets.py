@@ -1,4 +1,4 @@
-"""A notebook without the secrets of its task, before it is laid out: code that is highlighted has none in one piece."""
+"""Remove the secrets of a task from its notebook before it is laid out: highlighting would split a secret in pieces."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PARAMETERS_TAG = "injected-parameters"  # papermill's, of the cell that assigns 
 
 
 class Secrets(NamedTuple):
-    """What is to be shown nowhere.
+    """The secrets of a notebook.
 
-    :param forms: texts, the longest first
-    :param parameters: what to show in place of the cells that assign them; None to show the cells
+    :param forms: texts to hide, the longest first
+    :param parameters: parameters to show instead of the cells that assign them; None to show the cells
     """
 
     forms: Sequence[str] = ()
@@ -23,7 +23,7 @@ class Secrets(NamedTuple):
 
 
 def hide(text: str, forms: Sequence[str]) -> str:
-    """Return a text without some others; linear in its length for each."""
+    """Return a text with each of the forms masked; needs linear time for each form."""
     for form in forms:
         if form in text:
             text = text.replace(form, MASK)
@@ -31,7 +31,7 @@ def hide(text: str, forms: Sequence[str]) -> str:
 
 
 def hide_in_value(value: Any, forms: Sequence[str]) -> Any:
-    """Return a JSON value without some texts, in keys and in the digits of numbers too."""
+    """Return a JSON value with each of the forms masked, in keys and in the digits of numbers too."""
     if not forms:
         return value
     if isinstance(value, str):
@@ -46,7 +46,7 @@ def hide_in_value(value: Any, forms: Sequence[str]) -> Any:
 
 
 def without_secrets(notebook: Mapping[str, Any], secrets: Secrets) -> dict[str, Any]:
-    """Return a notebook without secrets; its texts are joined, so that none is divided between two of them."""
+    """Return a notebook without secrets. Texts are joined, so that no secret is split between two of them."""
     return {**notebook, "cells": [_cell(cell, secrets) for cell in notebook["cells"]]}
 
 
@@ -80,7 +80,7 @@ def _output(output: Any, forms: Sequence[str]) -> Any:
             masked[name] = {mime: _form(mime, value, forms) for mime, value in part.items()}
         elif name == "traceback" and isinstance(part, list):
             masked[name] = [_line(line, forms) for line in part]
-        elif name == "metadata":  # sizes of images
+        elif name == "metadata":  # has the sizes of images
             masked[name] = part
         else:
             masked[name] = _joined_without(part, forms)
@@ -88,13 +88,13 @@ def _output(output: Any, forms: Sequence[str]) -> Any:
 
 
 def _form(mime: str, value: Any, forms: Sequence[str]) -> Any:
-    if mime.startswith("image/") and mime != "image/svg+xml":  # base64, in which no text is to be found
+    if mime.startswith("image/") and mime != "image/svg+xml":  # base64, in which texts cannot be found
         return value
     return hide_in_value(value, forms) if mime.endswith("json") else _joined_without(value, forms)
 
 
 def _line(line: Any, forms: Sequence[str]) -> Any:
-    """Return a line of a traceback, without its colours if these divide a secret."""
+    """Return a line of a traceback, without its colours if they split a secret."""
     from airflow_provider_nbjob.notebook.text import without_ansi
 
     if not isinstance(line, str):
@@ -113,7 +113,7 @@ def _joined_without(value: Any, forms: Sequence[str]) -> Any:
 
 
 def _merged(outputs: list[Any]) -> Iterator[Any]:
-    """Yield the outputs of a cell; of a stream that is written in pieces, all at once."""
+    """Yield the outputs of a cell, with the consecutive pieces of a stream joined."""
     for name, of_stream in groupby(outputs, key=_stream):
         if name is None:
             yield from of_stream
@@ -124,7 +124,7 @@ def _merged(outputs: list[Any]) -> Iterator[Any]:
 
 
 def _stream(output: Any) -> str | None:
-    """Return the name of the stream that an output is of, as it is laid out: whatever is not stderr is stdout."""
+    """Return the name of an output's stream as it is laid out: any name other than stderr is stdout."""
     if not isinstance(output, dict) or output.get("output_type") != "stream":
         return None
     return "stderr" if output.get("name") == "stderr" else "stdout"

@@ -1,4 +1,4 @@
-"""Values of a notebook that need not be of the type that the format says."""
+"""Read values of a notebook that may not have the type that the format requires."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """Return the value if it is an object of JSON; else an empty one."""
+    """Return the value if it is a JSON object, otherwise an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def text_of(value: object) -> str:
-    """Return a text, which notebooks also hold as a list of lines; empty if it is neither.
+    """Return a text, which a notebook may have as a list of lines; empty if the value is neither.
 
-    Halves of surrogate pairs, which UTF-8 does not have, become question marks.
+    Unpaired surrogates, which UTF-8 cannot encode, become question marks.
     """
     if isinstance(value, list):
         value = "".join(line for line in value if isinstance(line, str))

@@ -88,7 +88,7 @@ def measure(task, looks: int) -> tuple[list[float], list[float]]:
     from airflow_provider_nbjob.plugins.notebook_jobs import task_page
     from airflow_provider_nbjob.plugins.notebook_jobs.app import app
     from airflow_provider_nbjob.plugins.notebook_jobs.authorization import Reader, readable_task, reader_of
-    from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
+    from airflow_provider_nbjob.plugins.notebook_jobs.notebooks import Outcomes
     from airflow_provider_nbjob.plugins.notebook_jobs.ttl_cache import TTLCache
 
     client = TestClient(app)

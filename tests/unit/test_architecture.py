@@ -53,8 +53,8 @@ AIRFLOW = {
     *("masking", "operators", "plugins", "sensors", "triggers"),
 }
 GOOGLE = {"emulator", "hooks"}
-# The modules that may use what is not public API of Airflow. Public are other providers, `airflow.configuration`, by
-# which the API server reads options, and what "Public Interface for Airflow 3.0+" in its documentation names.
+# The modules that may use what is not public API of Airflow. Public are other providers, `airflow.configuration` (by it
+# the API server reads options), and what "Public Interface for Airflow 3.0+" in its documentation names.
 COMPATIBILITY = {"airflow_compat.py", "plugins/notebook_jobs/airflow_compat.py"}
 PUBLIC_AIRFLOW = (
     *("airflow.__version__", "airflow.configuration", "airflow.plugins_manager", "airflow.providers"),

@@ -1,30 +1,34 @@
 """Notebook jobs in the Airflow UI: a tab on the page of a task instance, and a page in the navigation.
 
-Every Airflow process loads its plugins, and only the API server needs what is in this one: the rest is imported when
-the first request comes.
+Every Airflow process loads its plugins, but only the API server serves these pages. So the application is imported
+with the first request.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
-async def app_on_demand(scope: Any, receive: Any, send: Any) -> None:
-    """Serve the ASGI application, which is imported when it is first asked."""
+
+async def app_on_demand(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve the ASGI application, and import it with the first request."""
     from airflow_provider_nbjob.plugins.notebook_jobs.app import app
 
     await app(scope, receive, send)
 
 
 class NotebookJobsPlugin(AirflowPlugin):
-    """What Airflow 3.1 and later show of this provider; nothing is to be configured.
+    """The pages of this provider in Airflow 3.1 and later. They need no configuration.
 
-    Airflow's front end puts the ids of the page into `href`, percent-encoded from 3.2 on, and leaves ``{MAP_INDEX}``
-    as it is where a task is not mapped. A URL without a leading slash stays below the path that Airflow is served at.
+    Airflow's front end puts the ids of the page into `href`; from 3.2 on it percent-encodes them. If a task is not
+    mapped, it leaves ``{MAP_INDEX}`` as it is. A URL without a leading slash stays below the path that Airflow is
+    served at.
     """
 
     name = "notebook_jobs"

@@ -83,7 +83,8 @@ def operator_arguments(session: Session, dag_id: str, task_id: str) -> Mapping[s
         return {}
     task = dag.get_task(task_id)
     if not task.is_mapped:
-        return vars(task)
+        given: Mapping[str, Any] = vars(task)
+        return given
     partial: Mapping[str, Any] = task.partial_kwargs
     mapped_over = task.expand_input.value  # type: ignore[union-attr]  # the class of all mapped ones has it
     if not isinstance(mapped_over, Mapping):  # `expand_kwargs`

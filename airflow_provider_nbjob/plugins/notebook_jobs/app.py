@@ -1,4 +1,4 @@
-"""The application: its routes, each of which needs a signed-in user and checks what that user may read."""
+"""The ASGI application. Each of its routes requires a signed-in user and checks what that user may read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATIC = {
 }
 FOLDER = Path(__file__).parent / "static"
 
-# A redirect to a path with a slash, or without one, would come before the sign-in, and have the Host header in it.
+# A redirect to the path with a slash, or without it, would be sent before the sign-in and contain the Host header.
 app = FastAPI(
     title="Notebook jobs",
     openapi_url=None,
@@ -37,10 +37,10 @@ app.include_router(task_page.router)
 
 @app.middleware("http")
 async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Give every answer the headers that it does not have, and an answer to what no route foresaw."""
+    """Add the headers that a response lacks, and return a page for an unexpected error."""
     try:
         response = await call_next(request)
-    except Exception:  # beyond this application it would end the connection
+    except Exception:  # raised beyond this application, it would close the connection
         log.exception("%s failed", request.url.path)
         message = "This page could not be made; the API server's log says why."
         response = page("message.html", request, status=500, title="Notebook", message=message)
@@ -51,7 +51,7 @@ async def add_headers(request: Request, call_next: Callable[[Request], Awaitable
 
 @app.exception_handler(StarletteHTTPException)
 async def tell(request: Request, error: StarletteHTTPException) -> Response:
-    """Return an error as a page: it is shown in a frame of Airflow's."""
+    """Return an error as a page: Airflow shows it in a frame."""
     answer = page("message.html", request, status=error.status_code, title="Notebook", message=str(error.detail))
     answer.headers.update(error.headers or {})
     return answer
@@ -59,7 +59,7 @@ async def tell(request: Request, error: StarletteHTTPException) -> Response:
 
 @app.get("/static/{name}")
 def static(name: str) -> Response:
-    """Return the style sheets and the script."""
+    """Return a style sheet or the script."""
     if name not in STATIC:
         raise HTTPException(404, "There is no such file.")
     return FileResponse(FOLDER / name, media_type=STATIC[name], headers={"Cache-Control": "private, no-cache"})

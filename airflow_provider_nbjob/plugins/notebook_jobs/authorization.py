@@ -7,7 +7,7 @@ with its rendered arguments, XCOM to show what it returned, and TASK_LOGS to sho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 from urllib.parse import quote, unquote
 
 from fastapi import Depends, HTTPException, Request
@@ -37,7 +37,7 @@ class TaskRef(NamedTuple):
     map_index: int = NOT_MAPPED
     try_number: int | None = None
 
-    def query(self, **changes: Any) -> str:
+    def query(self, **changes: str | int | None) -> str:
         """Return the query string that `parse` reads, with some parts changed; parts that are None are left out."""
         parts = {**self._asdict(), **changes}
         return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in parts.items() if value is not None)

@@ -1,12 +1,12 @@
-"""Durations for a person to read."""
+"""Write durations for a person to read."""
 
 from __future__ import annotations
 
-UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))  # with their seconds
+UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))  # with their lengths in seconds
 
 
 def duration_text(seconds: float | None) -> str:
-    """Return a duration in its two largest units, such as ``3 min 20 s``; a dash if there is none."""
+    """Return a duration in its two largest units, such as ``3 min 20 s``; a dash if it is None."""
     if seconds is None:
         return "–"  # noqa: RUF001  as elsewhere on the pages
     left = round(seconds)
@@ -19,7 +19,7 @@ def duration_text(seconds: float | None) -> str:
 
 
 def age_text(seconds: float) -> str:
-    """How long ago something was, in its largest unit, so that it seldom changes; ``just now`` within a minute."""
+    """Return an age in its largest unit, so that the text seldom changes; ``just now`` within the first minute."""
     for unit, size in UNITS[:-1]:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"

@@ -1,4 +1,4 @@
-"""What a person asks the page of the jobs for, read from the query of its address."""
+"""Read the filters of the page of jobs from the query string of its URL."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
-TEXT_MAX = 250  # characters, as many as an id of Airflow's has
+TEXT_MAX = 250  # characters, as many as an id of Airflow may have
 ACTIVE = "ACTIVE"
 UNKNOWN = "UNKNOWN"
 
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs are asked for; a part that is `None` filters nothing.
+    """The filters of a page of jobs. A part that is None filters nothing.
 
-    :param dag_id: of exactly this DAG
-    :param task_id: of exactly this task
-    :param state: a state of the API's (``JOB_STATE_FAILED``), `ACTIVE`, or `UNKNOWN`
-    :param text: what an id, the job's name or the rendered map index contains, in upper or lower case
-    :param since: started then or later, UTC
-    :param until: started before then, UTC
-    :param page: from 1; one after the last is the last
+    :param dag_id: id of the DAG
+    :param task_id: id of the task
+    :param state: a state of the API (``JOB_STATE_FAILED``), `ACTIVE`, or `UNKNOWN`
+    :param text: a part of an id, of the job's name or of the rendered map index, in upper or lower case
+    :param since: earliest start, UTC
+    :param until: a time before which the jobs started, UTC
+    :param page: number of the page, from 1; a larger number than the last page's shows the last page
     """
 
     dag_id: str | None = None
@@ -36,10 +36,10 @@ class JobFilter:
 
     @classmethod
     def parse(cls, pairs: Iterable[tuple[str, str]]) -> JobFilter:
-        """Read it from the names and values of a query; an empty value is as none, and names of others are ignored.
+        """Return the filters of a query's names and values. Empty values and unknown names are ignored.
 
-        A moment is a date, or a date and a time (``2026-01-31T08:00``), which is UTC unless it says otherwise. A date
-        in ``until`` counts to its end.
+        A moment is a date, or a date and a time (``2026-01-31T08:00``), which is UTC unless it names an offset. A date
+        in ``until`` includes the whole day.
 
         :raises ValueError: if a value breaks a rule; the message names the field, the value and the rule
         """
@@ -54,7 +54,7 @@ class JobFilter:
         return cls(**values)
 
     def query(self, **changes: Any) -> str:
-        """Return the query that `parse` reads, with some parts changed; by default, that is of the first page."""
+        """Return the query that `parse` reads, with some parts changed; by default with the first page."""
         changed = replace(self, **{"page": 1, **changes})
         parts = {part.name: getattr(changed, part.name) for part in fields(self)}
         return urlencode(
@@ -67,12 +67,12 @@ class JobFilter:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether anything but the page is asked for."""
+        """Return whether any filter is set; the page is none."""
         return replace(self, page=1) != JobFilter()
 
 
 def field_text(moment: datetime) -> str:
-    """Return a moment as an input field for one holds it, in UTC."""
+    """Return a moment as the value of an HTML ``datetime-local`` field, in UTC."""
     return moment.replace(tzinfo=None, microsecond=0).isoformat(timespec="seconds" if moment.second else "minutes")
 
 
@@ -107,7 +107,7 @@ def _moment(name: str, value: str, *, whole_days: int) -> datetime:
         if len(value) <= len("2026-01-31"):
             day = date.fromisoformat(value) + timedelta(days=whole_days)
             return datetime.combine(day, time(), timezone.utc)
-        # Python 3.10 does not read the Z
+        # `fromisoformat` of Python 3.10 does not accept a Z
         moment = datetime.fromisoformat(f"{value[:-1]}+00:00" if value[-1] in "Zz" else value)
         return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     except (ValueError, OverflowError):

@@ -1,7 +1,7 @@
-"""What of a job is secret, as far as Airflow says so; and all that is shown, without it.
+"""Find the secrets among a job's parameters, and remove them from all that is shown.
 
-Airflow masks the secrets that it knows in a task's rendered arguments, on the worker. Which values these are the API
-server does not know: it finds them by holding the parameters in the notebook against the rendered ones.
+On the worker, Airflow masks the secrets that it knows in a task's rendered arguments. The API server does not know
+these secrets. It finds them by a comparison of the parameters in the notebook with the rendered ones.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from airflow.configuration import conf
 from airflow_provider_nbjob.masking import is_sensitive, redact
 from airflow_provider_nbjob.rendering import MASK, Secrets, hide, hide_in_value
 
-SECRETS_MAX = 500  # texts that are looked for
+SECRETS_MAX = 500  # texts that are searched for
 _LITERAL = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'", re.DOTALL)
 _ABSENT = object()
 
 
 class TooManySecrets(Exception):
-    """There are more of them than can be looked for."""
+    """There are more secrets than can be searched for."""
 
 
 class Hidden:
-    """Hides the secrets of a task from what is shown.
+    """Remove the secrets of a task from texts, values and notebooks.
 
-    :param secrets: texts that are shown nowhere
-    :param rendered: the task's parameters as Airflow rendered them; None if it does not say
+    :param secrets: texts that are not shown
+    :param rendered: the task's parameters as Airflow rendered them; None if they are not known
     """
 
-    def __init__(self, secrets: Iterable[str] = (), rendered: Any = None) -> None:
+    def __init__(self, secrets: Iterable[str] = (), rendered: object = None) -> None:
         least = conf.getint("logging", "min_length_masked_secret", fallback=5)
         found = {secret for secret in secrets if len(secret) >= least}
         if len(found) > SECRETS_MAX:
@@ -48,13 +48,15 @@ class Hidden:
         self._rendered = rendered
 
     @classmethod
-    def of(cls, rendered: Any, passed: Any, injected: str, others: Iterable[tuple[Any, Any]] = ()) -> Hidden:
-        """Find what is secret.
+    def of(
+        cls, rendered: object, passed: object, injected: str, others: Iterable[tuple[object, object]] = ()
+    ) -> Hidden:
+        """Return an object that removes the secrets that it finds.
 
-        :param rendered: the task's parameters as Airflow rendered them; None if that is not known
-        :param passed: the parameters as the notebook's metadata has them, cut; None if it has none
-        :param injected: source of the cells that assign them, which has them whole
-        :param others: other values that the API shows, each with what Airflow shows of it
+        :param rendered: the task's parameters as Airflow rendered them; None if they are not known
+        :param passed: the parameters in the notebook's metadata, where long ones are cut; None if it has none
+        :param injected: source of the cells that assign the parameters, uncut
+        :param others: other values that the API has, each with the value that Airflow shows
         """
         airflows = _Shown(rendered)
         secrets = {*airflows.secrets_in(passed), *airflows.secrets_in(_assigned(injected))}
@@ -66,48 +68,48 @@ class Hidden:
         """Return a text without secrets."""
         return str(redact(hide(text, self._forms)))
 
-    def value(self, value: Any) -> Any:
-        """Return a JSON value without secrets in its texts and its keys, and without what has a secret's name."""
+    def value(self, value: object) -> Any:
+        """Return a JSON value without secrets in its texts and keys, and without the values of sensitive names."""
         return redact(hide_in_value(value, self._forms))
 
     def parameters(self, passed: Mapping[str, Any]) -> dict[str, Any]:
-        """Return parameters as Airflow shows them, as far as it shows them."""
+        """Return parameters as Airflow shows them; those that it does not show are without secrets."""
         airflows = _Shown(self._rendered)
         masked: dict[str, Any] = self.value({name: airflows.masked(value, name) for name, value in passed.items()})
         return masked
 
     def in_notebook(self, passed: Mapping[str, Any] | None) -> Secrets:
-        """Return what is to be left out of the notebook.
+        """Return the secrets to remove from the notebook.
 
-        :param passed: as for `of`; shown in place of the cells that assign them, if any of them is masked
+        :param passed: as for `of`. If any of them is masked, they replace the cells that assign them
         """
         parameters = self.parameters(passed) if passed else None
         return Secrets(self._forms, None if parameters == passed else parameters)
 
 
 class _Shown:
-    """What Airflow shows of a value, and by that, what of the value is secret.
+    """A value as Airflow shows it, by which the secrets in the value are found.
 
-    :param rendered: with `MASK` in place of what is secret. Airflow makes a text of it if it is large, and cuts that
+    :param rendered: the value with `MASK` in place of secrets. Airflow turns a large value into a text, and cuts it
     """
 
-    def __init__(self, rendered: Any) -> None:
+    def __init__(self, rendered: object) -> None:
         self._rendered = rendered
         self._clear = {_digits(leaf) for leaf in _leaves(rendered, keys=True)}
         self._has_mask = any(MASK in text for text in self._clear)
-        # Airflow's text of a value that is too large, which is cut: what is not in it may be masked.
+        # The text that Airflow made of a value that is too large, and cut: a part that is missing in it may be masked.
         self._cut = rendered if isinstance(rendered, str) and len(rendered) > len(MASK) else None
 
-    def secrets_in(self, value: Any) -> Iterator[str]:
+    def secrets_in(self, value: object) -> Iterator[str]:
         """Yield the texts of a value that Airflow does not show."""
         yield from self._secrets(value, self._rendered, None)
 
-    def masked(self, value: Any, name: str) -> Any:
+    def masked(self, value: object, name: str) -> object:
         """Return a parameter as Airflow shows it."""
         rendered = self._rendered.get(name, _ABSENT) if isinstance(self._rendered, Mapping) else _ABSENT
         return self._masked(value, rendered)
 
-    def _secrets(self, value: Any, rendered: Any, name: Any) -> Iterator[str]:
+    def _secrets(self, value: object, rendered: object, name: object) -> Iterator[str]:
         if isinstance(name, str) and is_sensitive(name):
             texts = ((leaf, _digits(leaf)) for leaf in _leaves(value))
             yield from (text for leaf, text in texts if isinstance(leaf, str) or text not in self._clear)
@@ -124,7 +126,7 @@ class _Shown:
             if isinstance(value, str) and isinstance(rendered, str):
                 yield from _pieces(value, rendered)
 
-    def _masked(self, value: Any, rendered: Any) -> Any:
+    def _masked(self, value: object, rendered: object) -> object:
         if isinstance(value, Mapping):
             parts = rendered if isinstance(rendered, Mapping) else {}
             return {key: self._masked(item, parts.get(key, _ABSENT)) for key, item in value.items()}
@@ -137,7 +139,7 @@ class _Shown:
             return value
         return rendered if isinstance(rendered, str) and MASK in rendered and rendered is not self._cut else MASK
 
-    def _is_secret(self, value: Any, rendered: Any) -> bool:
+    def _is_secret(self, value: object, rendered: object) -> bool:
         if value is None or isinstance(value, bool):
             return False
         if isinstance(rendered, str) and self._cut is None:
@@ -148,8 +150,8 @@ class _Shown:
         return self._has_mask and text not in self._clear
 
 
-def _leaves(value: Any, *, keys: bool = False) -> Iterator[Any]:
-    """Yield the texts and numbers of a value, and the keys of its dicts if asked for."""
+def _leaves(value: object, *, keys: bool = False) -> Iterator[object]:
+    """Yield the texts and numbers of a value, and the keys of its dicts if `keys` is set."""
     values = [value]
     while values:
         value = values.pop()
@@ -161,8 +163,8 @@ def _leaves(value: Any, *, keys: bool = False) -> Iterator[Any]:
             yield value
 
 
-def _digits(value: Any) -> str:
-    """Return the text of a leaf; of a number that has more digits than Python writes, none."""
+def _digits(value: object) -> str:
+    """Return the text of a leaf; empty for a number that has more digits than Python converts."""
     try:
         return str(value)
     except ValueError:
@@ -170,17 +172,17 @@ def _digits(value: Any) -> str:
 
 
 def _pieces(value: str, rendered: str) -> Iterator[str]:
-    """Yield what stands in a text where Airflow shows a mask."""
-    for gap in ("(.*?)", "(.*)"):  # where it cannot be told which is meant, both
+    """Yield the parts of a text for which Airflow shows a mask."""
+    for gap in ("(.*?)", "(.*)"):  # the shortest and the longest match, as either may be the secret
         match = re.fullmatch(gap.join(map(re.escape, rendered.split(MASK))), value, re.DOTALL)
         if match:
             yield from match.groups()
 
 
-def _assigned(source: str) -> Any:
-    """Return the values that cells assign: by name if they are Python, else the texts in quotes.
+def _assigned(source: str) -> dict[str, Any] | list[str]:
+    """Return the values that cells assign: by name if the cells are Python, otherwise the texts in quotes.
 
-    Texts of another language are as they are escaped there. What is no literal gives the texts in it.
+    Texts of another language stay escaped. An expression that is not a literal gives the texts in it.
     """
     try:
         statements = ast.parse(source).body
@@ -198,7 +200,7 @@ def _assigned(source: str) -> Any:
 
 
 def _forms(secret: str) -> set[str]:
-    """Return how a secret may be spelt in what a notebook shows: escaped, encoded, or one line of it."""
+    """Return the spellings of a secret in the output of a notebook: escaped, encoded, or one line of it."""
     in_json = json.dumps(secret, ensure_ascii=False)[1:-1]
     forms = {
         secret,

@@ -1,4 +1,4 @@
-"""The page of all jobs that a person may see."""
+"""Serve the page of all jobs that a user may see."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
 from airflow_provider_nbjob.plugins.notebook_jobs.queries import CHART_RUNS
 from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 
-SOON, LATER = 10, 30  # seconds to the next look, where a job of the page goes on and where none does
+SOON, LATER = 10, 30  # seconds until the page is refreshed, if a job of it has not ended, and if all have
 
 router = APIRouter(redirect_slashes=False)
 
 
 @router.get("/")
 def jobs(request: Request, reader: ReaderOfDags) -> HTMLResponse:
-    """Return the page; its query is that of `JobFilter`."""
+    """Return the page for a query that `JobFilter` reads."""
     try:
         wanted = JobFilter.parse(request.query_params.multi_items())
     except ValueError as error:
@@ -51,7 +51,7 @@ def jobs(request: Request, reader: ReaderOfDags) -> HTMLResponse:
 
 
 def path_in_airflow(task: TaskRef) -> str:
-    """Return the page of a try in Airflow's own UI, below its base URL."""
+    """Return the path of a try's page in Airflow's own UI, below its base URL."""
     dag, run, name = (quote(part, safe="") for part in (task.dag_id, task.run_id, task.task_id))
     mapped = "" if task.map_index == NOT_MAPPED else f"/mapped/{task.map_index}"
     shown = f"?try_number={task.try_number}" if task.try_number else ""

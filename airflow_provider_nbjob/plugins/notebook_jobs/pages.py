@@ -1,10 +1,9 @@
-"""Pages from templates, and the headers that all answers have."""
+"""Make pages from templates, and define the headers of all responses."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
-from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -12,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from airflow_provider_nbjob.plugins.notebook_jobs.durations import age_text, duration_text
 
-# Nothing is loaded from another host, and nothing runs that is written into a page.
+# A page loads nothing from other hosts, and runs no inline scripts.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -32,8 +31,8 @@ _templates = Environment(
 )
 
 
-def page(template: str, request: Request, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """Return a page from a template; `base` is the URL path of this application, with a closing slash."""
+def page(template: str, request: Request, *, status: int = 200, **values: object) -> HTMLResponse:
+    """Return a page from a template, to which `base` is the URL path of this application with a trailing slash."""
     base = f"{request.scope.get('root_path', '')}/"
     return HTMLResponse(_templates.get_template(template).render(base=base, **values), status_code=status)
 

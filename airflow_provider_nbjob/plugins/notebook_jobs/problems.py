@@ -1,4 +1,4 @@
-"""What a viewer is told of an error: what went wrong, and nothing of the API server it went wrong on."""
+"""Write errors for a viewer of a page, without details of the API server."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from airflow_provider_nbjob.plugins.notebook_jobs.hidden import TooManySecrets
 from airflow_provider_nbjob.rendering import NotRendered, RendererMissing
 
 IN_THE_LOG = "the API server's log says why."
-# Of whose errors the messages come from Google, or are this provider's own.
+# Modules whose errors have messages of Google's services or of this provider.
 _TELLING = ("google.api_core.", "grpc.", "airflow_provider_nbjob.")
-# How gRPC quotes an error of google.auth, as an answer of the API.
+# gRPC reports an error of google.auth with this text, as if the API had answered it.
 _NO_CREDENTIALS = "metadata from plugin failed"
 
 
 def public_message(error: BaseException) -> str:
-    """Return what a viewer may know of an error.
+    """Return a message of an error that a viewer may see.
 
-    The message of anything but Google's answers and this provider's own checks may have paths of files, addresses
-    within the network, or parts of a key in it, as those of `google.auth` have: it is for the log.
+    Only messages of Google's services and of this provider's own checks are shown. Others may contain paths of files,
+    addresses within the network, or parts of a key, as those of `google.auth` do. They belong in the log.
     """
     ours = isinstance(error, NotebookExecutionJobError | NotRendered | RendererMissing | TooManySecrets)
     is_late = any("Timeout" in type(cause).__name__ for cause in (error, *_causes(error)))
     if isinstance(error, NotebookExecutionJobError) and error.public_message:
-        return redact(f"{error.public_message}{' It timed out.' if is_late else ''}")
+        return str(redact(f"{error.public_message}{' It timed out.' if is_late else ''}"))
     is_ours_to_tell = all(_module(cause).startswith(_TELLING) for cause in _causes(error))
     if ours and is_ours_to_tell and _NO_CREDENTIALS not in str(error):
-        return redact(str(error))
+        return str(redact(str(error)))
     if is_late:
         return "Google Cloud could not be asked: it timed out."
     is_of_auth = any(_module(cause).startswith("google.auth.") for cause in (error, *_causes(error)))
@@ -40,7 +40,7 @@ def _module(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Return the errors that led to one, as far as they say so."""
+    """Return the errors that caused one, as Python shows them in a traceback."""
     causes: list[BaseException] = []
     while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) and len(causes) < 9:
         causes.append(cause)

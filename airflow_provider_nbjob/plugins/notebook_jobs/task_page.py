@@ -1,4 +1,4 @@
-"""The tab of a task instance: its job, and the notebook below it."""
+"""Serve the tab of a task instance: its job, and the notebook below it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,15 @@ from airflow_provider_nbjob.plugins.notebook_jobs.authorization import ReadableT
 from airflow_provider_nbjob.plugins.notebook_jobs.bounded_executor import SECONDS, BoundedExecutor, TookTooLong
 from airflow_provider_nbjob.plugins.notebook_jobs.hidden import TooManySecrets
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import (
-    MIB,
     NO_PLACE,
     JobView,
-    Outcome,
-    Outcomes,
     hidden_of,
     recorded_view,
-    redacted,
     shown,
-    source_of,
     view_of,
 )
 from airflow_provider_nbjob.plugins.notebook_jobs.lookup import NotOurs, look_up
+from airflow_provider_nbjob.plugins.notebook_jobs.notebooks import MIB, Outcome, Outcomes, redacted, source_of
 from airflow_provider_nbjob.plugins.notebook_jobs.pages import page
 from airflow_provider_nbjob.plugins.notebook_jobs.problems import public_message
 from airflow_provider_nbjob.plugins.notebook_jobs.queries import load_task
@@ -54,7 +50,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# The API's quota is 60 to 600 requests a minute, by project and region; a tab that is watched takes 6 of them.
+# The API's quota is 60 to 600 requests a minute, by project and region. An open tab needs 6 of them.
 REFRESH_SECONDS = 10
 NO_JOB = (
     "No notebook job is known of this task. A task that runs a notebook as a Vertex AI NotebookExecutionJob shows it"
@@ -72,7 +68,7 @@ _views: TTLCache[JobView] = TTLCache(max_bytes=32 * MIB, max_items=500, seconds=
 
 @router.get("/task")
 async def task_tab(request: Request, ref: ReadableTask, reader: ReaderOfTask) -> Response:
-    """Return the job of a task instance's try, with all that is known of it and is the reader's to see."""
+    """Return the page of a try's job, with all of it that is known and that the reader may see."""
     task = await run_in_threadpool(_load, ref, with_record=reader.xcoms)
     if task is None:
         return page("message.html", request, status=404, title="Notebook", message="There is no such task instance.")
@@ -101,7 +97,7 @@ async def task_tab(request: Request, ref: ReadableTask, reader: ReaderOfTask) ->
 
 @router.get("/notebook")
 async def notebook(ref: ReadableTask, reader: ReaderOfTask, theme: Literal["light", "dark"] = "light") -> Response:
-    """Return the notebook of a try as a document for a sandboxed frame: the executed one, else the source."""
+    """Return the executed notebook of a try, or else its source, as a document for a sandboxed frame."""
     if not reader.logs:
         raise HTTPException(403, NOT_READABLE)
     task = await run_in_threadpool(_load, ref, with_record=reader.xcoms)
@@ -125,13 +121,13 @@ def _load(ref: TaskRef, *, with_record: bool = True) -> TaskData | None:
 
 
 async def _run(what: str, task: TaskData, reader: Reader, function: Callable[[], T]) -> T:
-    """Do what takes Google Cloud: once for all who ask for the same, and not too much at once for one of them."""
+    """Run what sends requests to Google Cloud: once for all who request the same, within the limits of each of them."""
     claims = {"user": reader.user_id, "place": task.place}
     return await _google.run(function, key=(what, task.key), claims=claims)
 
 
 def _view(task: TaskData) -> JobView:
-    """Return the view of a task's job, which those who look at the same time share; it has secrets, see `shown`."""
+    """Return the view of a task's job, cached for all readers. It may contain secrets, which `shown` removes."""
     view = _views.get(task.key)
     if view is None:
         view = view_of(task, _outcomes)
@@ -141,9 +137,9 @@ def _view(task: TaskData) -> JobView:
 
 
 def _document(task: TaskData, theme: Literal["light", "dark"]) -> bytes:
-    """Return the rendered notebook, from the cache where neither its object nor what is secret in it has changed.
+    """Return the rendered notebook, from the cache if neither its object nor its secrets have changed.
 
-    :raises NotRendered: if it cannot be, and why
+    :raises NotRendered: if it cannot be rendered, with the reason
     """
     end_time = time.monotonic() + SECONDS - 0.5
     if task.place is None:

@@ -1,3 +1,3 @@
-"""Where the pages are."""
+"""The path of the plugin's pages."""
 
 URL_PREFIX = "/notebook-jobs"

@@ -8,8 +8,9 @@ import pytest
 
 from airflow_provider_nbjob.hooks.files import NotebookFiles
 from airflow_provider_nbjob.job import JobName, JobState
-from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes, source_of, view_of
+from airflow_provider_nbjob.plugins.notebook_jobs.job_view import view_of
 from airflow_provider_nbjob.plugins.notebook_jobs.lookup import look_up
+from airflow_provider_nbjob.plugins.notebook_jobs.notebooks import Outcomes, source_of
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskTry
 from airflow_provider_nbjob.rendering import NotRendered
 from tests.integration.plugins.ran import FAILING, WAY
@@ -133,7 +134,7 @@ def test_a_notebook_is_read_once_for_each_of_its_generations(success, service, m
 
 
 def test_a_notebook_that_is_too_large_is_not_rendered_but_read(failure, monkeypatch):
-    monkeypatch.setattr("airflow_provider_nbjob.plugins.notebook_jobs.job_view.NOTEBOOK_MAX_BYTES", 100)
+    monkeypatch.setattr("airflow_provider_nbjob.plugins.notebook_jobs.notebooks.NOTEBOOK_MAX_BYTES", 100)
     data, outcomes = failure.data(), Outcomes()
     view = view_of(data, outcomes)
     assert view.outcome.failing_cell == 3

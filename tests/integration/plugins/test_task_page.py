@@ -16,7 +16,7 @@ from airflow_provider_nbjob.plugins.notebook_jobs import task_page
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
 from airflow_provider_nbjob.plugins.notebook_jobs.authorization import Reader, TaskRef, readable_task, reader_of
 from airflow_provider_nbjob.plugins.notebook_jobs.bounded_executor import SECONDS, BoundedExecutor
-from airflow_provider_nbjob.plugins.notebook_jobs.job_view import Outcomes
+from airflow_provider_nbjob.plugins.notebook_jobs.notebooks import Outcomes
 from airflow_provider_nbjob.plugins.notebook_jobs.task_data import TaskData, TaskTry
 from airflow_provider_nbjob.plugins.notebook_jobs.ttl_cache import TTLCache
 from airflow_provider_nbjob.rendering import renderer

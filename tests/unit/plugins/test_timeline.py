@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_nbjob.job import JobState
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.plugins.notebook_jobs.job_view import JobView
-from airflow_provider_nbjob.plugins.notebook_jobs.timeline import LEAST, WIDTH, steps_of
+from airflow_provider_nbjob.plugins.notebook_jobs.timeline import MIN_WIDTH, WIDTH, steps_of
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -27,7 +27,7 @@ def test_the_steps_of_an_ended_job():
     ]
     assert steps[0].x == 0
     assert sum(step.width for step in steps) == pytest.approx(WIDTH, abs=0.5)
-    assert min(step.width for step in steps) >= LEAST
+    assert min(step.width for step in steps) >= MIN_WIDTH
     assert steps[2].width > 4 * steps[1].width
 
 
@@ -42,4 +42,4 @@ def test_nothing_known_is_no_steps():
 
 def test_clocks_that_disagree_draw_nothing_backwards():
     steps = steps_of(view(("RUNNING", -5), ("FAILED", 10)), START)
-    assert all(step.width >= LEAST for step in steps)
+    assert all(step.width >= MIN_WIDTH for step in steps)
