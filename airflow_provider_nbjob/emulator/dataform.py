@@ -13,6 +13,7 @@ from google.cloud.dataform_v1.types import (
     QueryRepositoryDirectoryContentsResponse,
     ReadRepositoryFileResponse,
 )
+from google.protobuf.message import Message
 
 from airflow_provider_nbjob.emulator.data_dir import read_regular
 from airflow_provider_nbjob.emulator.validation import COMMIT_SHA, REPOSITORY
@@ -164,17 +165,19 @@ class Dataform:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
 
-    def query_directory(self, request: Any) -> Any:
+    def query_directory(self, request: Any) -> Message:
         """Serve `QueryRepositoryDirectoryContents`, for the root folder only."""
         files = Repository(self._data_dir, request.name, request.commit_sha).files()
         entries = [DirectoryEntry(file=file) for file in files if _is_text(file)]
         response = QueryRepositoryDirectoryContentsResponse(directory_entries=entries)
-        return QueryRepositoryDirectoryContentsResponse.pb(response)
+        message: Message = QueryRepositoryDirectoryContentsResponse.pb(response)
+        return message
 
-    def read_file(self, request: Any) -> Any:
+    def read_file(self, request: Any) -> Message:
         """Serve `ReadRepositoryFile`."""
         content = Repository(self._data_dir, request.name, request.commit_sha).read(request.path)
-        return ReadRepositoryFileResponse.pb(ReadRepositoryFileResponse(contents=content))
+        message: Message = ReadRepositoryFileResponse.pb(ReadRepositoryFileResponse(contents=content))
+        return message
 
 
 def _is_text(name: str) -> bool:

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from google.rpc import code_pb2
 
+from airflow_provider_nbjob.emulator.messages import JobMessage
 from airflow_provider_nbjob.emulator.runner import Runner, Runners, remove_leftovers
 from airflow_provider_nbjob.emulator.sources import SourceError, output_name, read_source
 from airflow_provider_nbjob.emulator.storage import Storage
@@ -171,7 +171,7 @@ class Engine:
     def _advance(self, uid: str, state: JobState, code: int = 0, message: str = "") -> bool:
         advanced = False
 
-        def change(job: Any) -> bool:
+        def change(job: JobMessage) -> bool:
             nonlocal advanced
             advanced = not state_of(job).is_terminal and uid not in self._pinned
             if advanced:
@@ -244,7 +244,7 @@ class Engine:
         finally:
             runner.end()
 
-    def _execute(self, run: _Run, job: Any, notebook: bytes, runner: Runner) -> None:
+    def _execute(self, run: _Run, job: JobMessage, notebook: bytes, runner: Runner) -> None:
         """Run the notebook, write the executed notebook, and end the job."""
         self._advance(run.uid, JobState.RUNNING)
         run.runner = runner
@@ -279,7 +279,7 @@ class Engine:
             # The API does not document the code of a job whose cell raised.
             self.end(run.uid, JobState.FAILED, code_pb2.UNKNOWN, message)
 
-    def _write_output(self, uid: str, job: Any, folder: Path) -> None:
+    def _write_output(self, uid: str, job: JobMessage, folder: Path) -> None:
         output = folder / "output.ipynb"
         if output.exists() and self._store.get_by_uid(uid) is not None:
             uri = JobName.parse(job.name).output_uri(job.gcs_output_uri) + output_name(job)

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -52,7 +52,7 @@ class GrpcServer:
         self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(STOP_SECONDS + 4)
 
-    def _run(self, serve: Any) -> None:
+    def _run(self, serve: Coroutine[object, object, None]) -> None:
         try:
             self._loop.run_until_complete(serve)
         except Exception as error:
@@ -114,7 +114,7 @@ def _as_bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
 
 
-async def _refuse(requests: Any, context: grpc.aio.ServicerContext) -> None:
+async def _refuse(requests: object, context: grpc.aio.ServicerContext) -> None:
     message = "Send the emulator's token as metadata, 'authorization: Bearer TOKEN'; the emulator printed it."
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
 

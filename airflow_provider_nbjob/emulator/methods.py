@@ -16,19 +16,14 @@ from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from google.api_core.exceptions import DataLoss
-from google.cloud.aiplatform_v1.types import (
-    CreateNotebookExecutionJobRequest,
-    DeleteNotebookExecutionJobRequest,
-    GetNotebookExecutionJobRequest,
-    ListNotebookExecutionJobsRequest,
-)
 from google.cloud.dataform_v1.types import QueryRepositoryDirectoryContentsRequest, ReadRepositoryFileRequest
 from google.cloud.secretmanager_v1.types import AccessSecretVersionRequest
 from google.longrunning import operations_pb2
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from airflow_provider_nbjob.emulator.dataform import Dataform
 from airflow_provider_nbjob.emulator.faults import Faults
+from airflow_provider_nbjob.emulator.messages import CreateRequest, DeleteRequest, GetRequest, ListRequest
 from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
 
@@ -49,8 +44,8 @@ class Method(NamedTuple):
         is empty if the request does not name one, as in `google.longrunning.Operations` over gRPC.
     """
 
-    request_type: Any
-    serve: Callable[[Any, str], Awaitable[Any]]
+    request_type: type[Message]
+    serve: Callable[[Any, str], Awaitable[Message]]
 
 
 class Methods(dict[str, Method]):
@@ -61,15 +56,15 @@ class Methods(dict[str, Method]):
         self._faults = faults
         self._pools: list[ThreadPoolExecutor] = []
         self._waiters = threading.BoundedSemaphore(WAITERS_MAX)
-        operations: dict[str, tuple[Any, Callable[[Any, str], Any]]] = {
-            "CreateNotebookExecutionJob": (CreateNotebookExecutionJobRequest.meta.pb, service.create),
-            "DeleteNotebookExecutionJob": (DeleteNotebookExecutionJobRequest.meta.pb, service.delete),
+        operations: dict[str, tuple[type[Message], Callable[[Any, str], Message]]] = {
+            "CreateNotebookExecutionJob": (CreateRequest, service.create),
+            "DeleteNotebookExecutionJob": (DeleteRequest, service.delete),
             "GetOperation": (operations_pb2.GetOperationRequest, service.get_operation),
             "ListOperations": (operations_pb2.ListOperationsRequest, service.list_operations),
         }
-        others: dict[str, tuple[Any, Callable[[Any], Any]]] = {
-            "GetNotebookExecutionJob": (GetNotebookExecutionJobRequest.meta.pb, service.get),
-            "ListNotebookExecutionJobs": (ListNotebookExecutionJobsRequest.meta.pb, service.list_jobs),
+        others: dict[str, tuple[type[Message], Callable[[Any], Message]]] = {
+            "GetNotebookExecutionJob": (GetRequest, service.get),
+            "ListNotebookExecutionJobs": (ListRequest, service.list_jobs),
             "CancelOperation": (operations_pb2.CancelOperationRequest, service.cancel_operation),
             "DeleteOperation": (operations_pb2.DeleteOperationRequest, service.delete_operation),
             "QueryRepositoryDirectoryContents": (
@@ -105,12 +100,17 @@ class Methods(dict[str, Method]):
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _add(self, rpc: str, request_type: Any, serve: Callable[[Any, str], Awaitable[Any]]) -> None:
+    def _add(self, rpc: str, request_type: type[Message], serve: Callable[[Any, str], Awaitable[Message]]) -> None:
         self[rpc] = Method(
             request_type, lambda request, version: self._faults.perform(rpc, lambda: serve(request, version))
         )
 
-    async def _wait(self, look: Callable[[Any, str], Awaitable[Any]], request: Any, version: str) -> Any:
+    async def _wait(
+        self,
+        look: Callable[[operations_pb2.GetOperationRequest, str], Awaitable[operations_pb2.Operation]],
+        request: operations_pb2.WaitOperationRequest,
+        version: str,
+    ) -> operations_pb2.Operation:
         """Serve WaitOperation: answer when the operation is done, or after the request's timeout or `WAIT_MAX`."""
         loop = asyncio.get_running_loop()
         timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else WAIT_MAX
@@ -130,5 +130,5 @@ class Methods(dict[str, Method]):
             self._waiters.release()
 
 
-def _without_version(call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, str], Awaitable[Any]]:
+def _without_version(call: Callable[[T], Awaitable[Message]]) -> Callable[[T, str], Awaitable[Message]]:
     return lambda request, version: call(request)

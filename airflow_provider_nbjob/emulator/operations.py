@@ -12,8 +12,10 @@ from typing import Any
 from google.cloud.aiplatform_v1.types import CreateNotebookExecutionJobOperationMetadata, DeleteOperationMetadata
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, empty_pb2, json_format
+from google.protobuf.message import Message
 from google.rpc import code_pb2
 
+from airflow_provider_nbjob.emulator.messages import JobMessage
 from airflow_provider_nbjob.emulator.store import Operation, state_of
 
 VERSIONS = ("v1", "v1beta1")
@@ -21,10 +23,10 @@ _PACKAGE = "/google.cloud.aiplatform.{}."
 _METADATA = {"create": CreateNotebookExecutionJobOperationMetadata, "delete": DeleteOperationMetadata}
 
 
-def operation_message(operation: Operation, job: Any, version: str) -> operations_pb2.Operation:
+def operation_message(operation: Operation, job: JobMessage | None, version: str) -> operations_pb2.Operation:
     """Return an operation as a version of the API shows it.
 
-    :param job: `NotebookExecutionJob` message of v1, as its basic view shows it; None if the job is gone
+    :param job: of v1, as its basic view shows it; None if the job is gone
     :param version: one of `VERSIONS`; empty if the request names none: the version that made the operation
     """
     version = version or operation.version
@@ -48,12 +50,12 @@ def operation_message(operation: Operation, job: Any, version: str) -> operation
     return shown
 
 
-def _pack(into: any_pb2.Any, message: Any, version: str) -> None:
+def _pack(into: any_pb2.Any, message: Message, version: str) -> None:
     into.Pack(message)
     into.type_url = into.type_url.replace(_PACKAGE.format("v1"), _PACKAGE.format(version))
 
 
-def to_json(answer: Any, *, as_numbers: bool) -> dict[str, Any]:
+def to_json(answer: Message, *, as_numbers: bool) -> dict[str, Any]:
     """Return a method's answer as JSON.
 
     :param as_numbers: enums as numbers, not as names

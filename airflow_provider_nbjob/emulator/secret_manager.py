@@ -13,6 +13,7 @@ from typing import Any
 import google_crc32c
 from google.api_core.exceptions import InvalidArgument, NotFound
 from google.cloud.secretmanager_v1.types import AccessSecretVersionResponse
+from google.protobuf.message import Message
 
 from airflow_provider_nbjob.emulator.data_dir import make_private, make_private_file, read_regular
 
@@ -46,7 +47,7 @@ class Secrets:
         make_private_file(path)
         path.write_bytes(payload)
 
-    def access(self, request: Any) -> Any:
+    def access(self, request: Any) -> Message:
         """Serve AccessSecretVersion.
 
         :raises InvalidArgument: if the name is not that of a version
@@ -62,7 +63,8 @@ class Secrets:
             raise NotFound(f"Secret Version [{request.name}] not found.")
         name = f"projects/{match['project']}/secrets/{match['secret']}/versions/{version}"
         data = {"data": payload, "data_crc32c": google_crc32c.value(payload)}
-        return AccessSecretVersionResponse.pb(AccessSecretVersionResponse(name=name, payload=data))
+        message: Message = AccessSecretVersionResponse.pb(AccessSecretVersionResponse(name=name, payload=data))
+        return message
 
     @staticmethod
     def _latest(folder: Path) -> int:

@@ -16,10 +16,8 @@ import re
 import secrets
 import threading
 import time
-from typing import Any
 
 from google.api_core.exceptions import Aborted, AlreadyExists, InvalidArgument, MethodNotImplemented, NotFound
-from google.cloud.aiplatform_v1.types import ListNotebookExecutionJobsResponse
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
@@ -33,8 +31,16 @@ from airflow_provider_nbjob.emulator.listing import (
     parse_page_size,
     parse_page_token,
 )
+from airflow_provider_nbjob.emulator.messages import (
+    CreateRequest,
+    DeleteRequest,
+    GetRequest,
+    JobMessage,
+    ListRequest,
+    ListResponse,
+)
 from airflow_provider_nbjob.emulator.operations import operation_message
-from airflow_provider_nbjob.emulator.store import JobMessage, Kept, Operation, Store, set_state
+from airflow_provider_nbjob.emulator.store import Kept, Operation, Store, set_state
 from airflow_provider_nbjob.emulator.validation import PARENT, TEMPLATE, check_job, check_location
 from airflow_provider_nbjob.job import JobName, JobState
 
@@ -73,7 +79,7 @@ class NotebookService:
 
     # --- NotebookService ---
 
-    def create(self, request: Any, version: str) -> operations_pb2.Operation:
+    def create(self, request: CreateRequest, version: str) -> operations_pb2.Operation:
         """Serve CreateNotebookExecutionJob."""
         parent, location = self._parent(request.parent)
         job_id = request.notebook_execution_job_id
@@ -106,11 +112,11 @@ class NotebookService:
         log.info("Job %s was submitted: %r", JobName.parse(job.name).job_id, job.display_name)
         return self._shown(operation, version)
 
-    def get(self, request: Any) -> Any:
+    def get(self, request: GetRequest) -> JobMessage:
         """Serve GetNotebookExecutionJob."""
         return _view(self._kept(request.name, with_content=request.view == VIEW_FULL).job, request.view)
 
-    def list_jobs(self, request: Any) -> Any:
+    def list_jobs(self, request: ListRequest) -> ListResponse:
         """Serve ListNotebookExecutionJobs."""
         parent, _ = self._parent(request.parent)
         size = parse_page_size(request.page_size)
@@ -119,12 +125,12 @@ class NotebookService:
         after = parse_page_token(request.page_token, common, len(order) + 1)
         with_content = request.view == VIEW_FULL
         jobs, last = self._store.page(parent, conditions, order, after, size, with_content=with_content)
-        return ListNotebookExecutionJobsResponse.meta.pb(
+        return ListResponse(
             notebook_execution_jobs=[_view(job, request.view) for job in jobs],
             next_page_token=page_token(last, common) if last else "",
         )
 
-    def delete(self, request: Any, version: str) -> operations_pb2.Operation:
+    def delete(self, request: DeleteRequest, version: str) -> operations_pb2.Operation:
         """Serve DeleteNotebookExecutionJob: stop the job if it runs. Its output stays."""
         uid, job = self._kept(request.name)
         with self._naming:
@@ -152,11 +158,13 @@ class NotebookService:
 
     # --- google.longrunning.Operations ---
 
-    def get_operation(self, request: Any, version: str) -> operations_pb2.Operation:
+    def get_operation(self, request: operations_pb2.GetOperationRequest, version: str) -> operations_pb2.Operation:
         """Serve GetOperation."""
         return self._shown(self._operation(request.name), version)
 
-    def list_operations(self, request: Any, version: str) -> operations_pb2.ListOperationsResponse:
+    def list_operations(
+        self, request: operations_pb2.ListOperationsRequest, version: str
+    ) -> operations_pb2.ListOperationsResponse:
         """Serve ListOperations, of a job or of a location, the newest first."""
         name = request.name.removesuffix("/operations")
         if PARENT.fullmatch(name):
@@ -174,7 +182,7 @@ class NotebookService:
             next_page_token=page_token(last, common) if last else "",
         )
 
-    def cancel_operation(self, request: Any) -> empty_pb2.Empty:
+    def cancel_operation(self, request: operations_pb2.CancelOperationRequest) -> empty_pb2.Empty:
         """Serve CancelOperation: stop the run. A job that has ended keeps its state."""
         operation = self._operation(request.name)
         if not self._can_cancel:
@@ -183,7 +191,7 @@ class NotebookService:
             self._engine.cancel(operation.uid)
         return empty_pb2.Empty()
 
-    def delete_operation(self, request: Any) -> empty_pb2.Empty:
+    def delete_operation(self, request: operations_pb2.DeleteOperationRequest) -> empty_pb2.Empty:
         """Serve DeleteOperation: forget the operation, and stop nothing."""
         self._store.delete_operation(self._operation(request.name).name)
         return empty_pb2.Empty()
@@ -229,7 +237,7 @@ class NotebookService:
         return operation_message(operation, None if job is None else _view(job, 0), version)
 
 
-def _view(job: Any, view: int) -> Any:
+def _view(job: JobMessage, view: int) -> JobMessage:
     """Return a copy of a job for a view: BASIC has no direct content, and no view has `workbench_runtime`."""
     shown = JobMessage()
     shown.CopyFrom(job)

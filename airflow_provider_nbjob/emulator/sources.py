@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
 
 from airflow_provider_nbjob.emulator.dataform import Repository
+from airflow_provider_nbjob.emulator.messages import JobMessage
 from airflow_provider_nbjob.emulator.storage import Storage
 
 DIRECT_NAME = "content.ipynb"
@@ -17,25 +17,23 @@ class SourceError(Exception):
     """Raised if the notebook cannot be read; the message becomes the job's status."""
 
 
-def output_name(job: Any) -> str:
+def output_name(job: JobMessage) -> str:
     """Return the name of the executed notebook: that of a Cloud Storage source, ``content.ipynb`` for other sources.
 
     The API does not document it; Google's own clients read these names.
     """
-    uri: str = job.gcs_notebook_source.uri
-    return uri.rpartition("/")[2] or DIRECT_NAME
+    return job.gcs_notebook_source.uri.rpartition("/")[2] or DIRECT_NAME
 
 
-def read_source(job: Any, storage: Storage, data_dir: Path) -> bytes:
+def read_source(job: JobMessage, storage: Storage, data_dir: Path) -> bytes:
     """Return the content of a job's notebook.
 
-    :param job: `NotebookExecutionJob` protobuf message
     :param data_dir: holds Dataform repositories as folders ``dataform/NAME``
     :raises SourceError: if it cannot be read
     """
     source = job.WhichOneof("notebook_source")
     if source == "direct_notebook_source":
-        return bytes(job.direct_notebook_source.content)
+        return job.direct_notebook_source.content
     if source == "gcs_notebook_source":
         try:
             return storage.read(job.gcs_notebook_source.uri, job.gcs_notebook_source.generation)

@@ -1,4 +1,4 @@
-"""Threads in which requests to Cloud Storage use files, so that no request keeps the event loop waiting."""
+"""Run the file work of requests to Cloud Storage in threads, so that no request keeps the event loop waiting."""
 
 from __future__ import annotations
 

@@ -13,25 +13,24 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from google.api_core.exceptions import ResourceExhausted
-from google.cloud.aiplatform_v1.types import NotebookExecutionJob
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import DecodeError
 
 from airflow_provider_nbjob.emulator.database import Database, SqlValue
+from airflow_provider_nbjob.emulator.messages import JobMessage
 from airflow_provider_nbjob.emulator.patterns import compile_pattern
 from airflow_provider_nbjob.job import JobName, JobState
 
 log = logging.getLogger(__name__)
 
-JobMessage: Any = NotebookExecutionJob.meta.pb  # the plain protobuf class, without the wrapper of the client library
-
 PAGE_BYTES = 16 * 2**20  # of jobs, after which a page ends; the job that exceeds the limit is still on the page
 LIST_SECONDS = 0.5  # of processor time for a page
 _STEPS = 10_000  # of SQLite's virtual machine, between two checks of that time
 
-_STATES = JobMessage.DESCRIPTOR.fields_by_name["job_state"].enum_type
+_STATES: EnumDescriptor = JobMessage.DESCRIPTOR.fields_by_name["job_state"].enum_type  # type: ignore[assignment]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     name TEXT PRIMARY KEY, parent TEXT, job_id TEXT, display_name TEXT, schedule TEXT,
@@ -70,20 +69,20 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.executescript(_INDEXES)
 
 
-def _job(message: bytes, content: bytes | None) -> Any:
+def _job(message: bytes, content: bytes | None) -> JobMessage:
     job = JobMessage.FromString(message)
     if content is not None:
         job.direct_notebook_source.content = content
     return job
 
 
-def state_of(job: Any) -> JobState:
+def state_of(job: JobMessage) -> JobState:
     """Return the state of a job message."""
     value = _STATES.values_by_number.get(job.job_state)
     return JobState(value.name if value else f"JOB_STATE_{job.job_state}")
 
 
-def set_state(job: Any, state: JobState, code: int = 0, message: str = "") -> None:
+def set_state(job: JobMessage, state: JobState, code: int = 0, message: str = "") -> None:
     """Set the state of a job message, and its status if the state is terminal."""
     job.job_state = _STATES.values_by_name[state.value].number
     if state.is_terminal:
@@ -119,11 +118,10 @@ class Kept(NamedTuple):
     """A job of the store.
 
     :param uid: differs from those of other jobs that have or had its name
-    :param job: `NotebookExecutionJob` protobuf message
     """
 
     uid: str
-    job: Any
+    job: JobMessage
 
 
 class Store:
@@ -142,7 +140,7 @@ class Store:
 
     # --- jobs ---
 
-    def insert(self, job: Any, operation: Operation) -> bool:
+    def insert(self, job: JobMessage, operation: Operation) -> bool:
         """Keep a new job with its operation, and set its times; return False if there is a job of its name."""
         name = JobName.parse(job.name)
         with self._db.transaction():
@@ -174,7 +172,7 @@ class Store:
         """
         return self._get("name", name, with_content)
 
-    def get_by_uid(self, uid: str, *, with_content: bool = False) -> Any:
+    def get_by_uid(self, uid: str, *, with_content: bool = False) -> JobMessage | None:
         """Return the job of a uid, or None if there is none any more."""
         kept = self._get("uid", uid, with_content)
         return kept.job if kept else None
@@ -185,7 +183,7 @@ class Store:
             row = self._db.execute(select, (value,)).fetchone()
         return Kept(row[0], _job(*row[1:])) if row else None
 
-    def update(self, uid: str, change: Callable[[Any], bool | None]) -> None:
+    def update(self, uid: str, change: Callable[[JobMessage], bool | None]) -> None:
         """Change a job and set its update time; do nothing if there is no job of the uid.
 
         :param change: changes the message; returns False to leave the job as it was
@@ -215,7 +213,7 @@ class Store:
         size: int,
         *,
         with_content: bool = False,
-    ) -> tuple[list[Any], list[SqlValue] | None]:
+    ) -> tuple[list[JobMessage], list[SqlValue] | None]:
         """Return a page of the jobs of a location.
 
         :param conditions: from `listing.parse_filter`
@@ -234,7 +232,7 @@ class Store:
         # The columns are from this module and the operators from `listing`; values are bound.
         select = _SELECT.format(f"{_CONTENT[with_content]}, {columns}")
         sql = f"{select} WHERE {where} ORDER BY {by} LIMIT ?"
-        jobs: list[Any] = []
+        jobs: list[JobMessage] = []
         last: list[SqlValue] = []
         room = PAGE_BYTES
         with self._reader() as db:
@@ -273,7 +271,8 @@ class Store:
         found = []
         for (uid,) in rows:
             try:
-                found.append(Kept(uid, self.get_by_uid(uid)))
+                if (job := self.get_by_uid(uid)) is not None:
+                    found.append(Kept(uid, job))
             except DecodeError as error:
                 log.error("Job %s is damaged in %s, and cannot go on: %s", uid, self._path, error)
         return found

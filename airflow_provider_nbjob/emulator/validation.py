@@ -7,12 +7,12 @@ the rule of a job's id is shared, because it is a guess on both sides.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from google.api_core.exceptions import InvalidArgument
 
 from airflow_provider_nbjob import names
+from airflow_provider_nbjob.emulator.messages import JobMessage
 
 # A project's id, with the domain that old ones have before it, or its number.
 PARENT = re.compile(r"projects/(?P<project>[a-z0-9][-.:a-z0-9]{0,98})/locations/(?P<location>[^/]+)")
@@ -45,10 +45,10 @@ def check_location(location: str) -> None:
         raise InvalidArgument(f"Location {location!r} is not a supported location.")
 
 
-def check_job(job: Any, job_id: str, location: str) -> None:
+def check_job(job: JobMessage, job_id: str, location: str) -> None:
     """Refuse a job that breaks a rule.
 
-    :param job: `NotebookExecutionJob` protobuf message, as the client sent it
+    :param job: as the client sent it
     :param job_id: the id that the client asked for, or an empty text
     :param location: region of the request
     :raises InvalidArgument: with all faults: ``List of found errors:\\t1.Field: ...; Message: ...``
@@ -61,7 +61,7 @@ def check_job(job: Any, job_id: str, location: str) -> None:
         raise InvalidArgument(f"List of found errors:\t{found}")
 
 
-def _faults(job: Any, location: str) -> Iterator[tuple[str, str]]:
+def _faults(job: JobMessage, location: str) -> Iterator[tuple[str, str]]:
     if not job.display_name:
         yield "display_name", "Required field is not set."
     elif len(job.display_name) > 128:
@@ -84,7 +84,7 @@ def _faults(job: Any, location: str) -> Iterator[tuple[str, str]]:
         yield "schedule_resource_name", f"Must be at most {NAME_MAX} characters long."
 
 
-def _source_faults(job: Any) -> Iterator[tuple[str, str]]:
+def _source_faults(job: JobMessage) -> Iterator[tuple[str, str]]:
     source = job.WhichOneof("notebook_source")
     if source is None:
         yield "notebook_source", "Exactly one notebook source is required."
@@ -120,7 +120,7 @@ def _object_fault(name: str, most: int) -> str | None:
     return None
 
 
-def _environment_faults(job: Any, location: str) -> Iterator[tuple[str, str]]:
+def _environment_faults(job: JobMessage, location: str) -> Iterator[tuple[str, str]]:
     environment = job.WhichOneof("environment_spec")
     if environment is None:
         yield "environment_spec", "Exactly one environment is required."
@@ -137,7 +137,7 @@ def _environment_faults(job: Any, location: str) -> Iterator[tuple[str, str]]:
         yield "kernel_name", f"{job.kernel_name[:200]!r} is not the name of a kernel."
 
 
-def _identity_faults(job: Any) -> Iterator[tuple[str, str]]:
+def _identity_faults(job: JobMessage) -> Iterator[tuple[str, str]]:
     identity = job.WhichOneof("execution_identity")
     if identity is None:
         yield "execution_identity", "Exactly one of service_account and execution_user is required."
@@ -147,7 +147,7 @@ def _identity_faults(job: Any) -> Iterator[tuple[str, str]]:
         yield identity, "Service account is not allowed for this field."
 
 
-def _label_faults(labels: Any) -> Iterator[tuple[str, str]]:
+def _label_faults(labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if len(labels) > LABELS_MAX:
         yield "labels", f"At most {LABELS_MAX} are allowed, there are {len(labels)}."
         return
