@@ -14,7 +14,8 @@ from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, empty_pb2, json_format
 from google.rpc import code_pb2
 
-from airflow_provider_nbjob.emulator.store import Operation, state_of
+from airflow_provider_nbjob.emulator.store import Operation
+from airflow_provider_nbjob.job import state_of
 
 VERSIONS = ("v1", "v1beta1")
 _PACKAGE = "/google.cloud.aiplatform.{}."
