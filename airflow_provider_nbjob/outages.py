@@ -34,9 +34,9 @@ ANSWERS_AGAIN = "The API answers again, after %s failed looks in %.0f s"
 class Meaning(Enum):
     """The meaning of an error of a poll for the job."""
 
-    OUTAGE = "nothing: looking goes on while the deadline allows"
+    OUTAGE = "nothing: the wait goes on until the deadline"
     REFUSED = "it cannot be watched, if the error lasts"
-    GONE = "it was deleted, if a second look confirms it"
+    GONE = "it was deleted, if a second poll confirms it"
 
 
 class Rule(NamedTuple):
@@ -156,7 +156,7 @@ class FailedLooks:
     ::
 
         try:
-            job = look()
+            job = poll()
         except Exception as error:
             if final := failed_looks.fail(error):
                 raise final from error

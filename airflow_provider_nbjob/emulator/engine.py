@@ -25,8 +25,8 @@ from airflow_provider_nbjob.emulator.messages import JobMessage
 from airflow_provider_nbjob.emulator.runner import Runner, Runners, remove_leftovers
 from airflow_provider_nbjob.emulator.sources import SourceError, output_name, read_source
 from airflow_provider_nbjob.emulator.storage import Storage
-from airflow_provider_nbjob.emulator.store import Store, set_state, state_of
-from airflow_provider_nbjob.job import JobName, JobState, bucket_and_path
+from airflow_provider_nbjob.emulator.store import Store, set_state
+from airflow_provider_nbjob.job import JobName, JobState, bucket_and_path, state_of
 
 log = logging.getLogger(__name__)
 

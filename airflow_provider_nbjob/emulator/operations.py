@@ -16,7 +16,8 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2
 
 from airflow_provider_nbjob.emulator.messages import JobMessage
-from airflow_provider_nbjob.emulator.store import Operation, state_of
+from airflow_provider_nbjob.emulator.store import Operation
+from airflow_provider_nbjob.job import state_of
 
 VERSIONS = ("v1", "v1beta1")
 _PACKAGE = "/google.cloud.aiplatform.{}."

@@ -9,8 +9,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from airflow_provider_nbjob.emulator.dataform import Repository
 from airflow_provider_nbjob.emulator.messages import JobMessage
 from airflow_provider_nbjob.emulator.storage import Storage
-
-DIRECT_NAME = "content.ipynb"
+from airflow_provider_nbjob.job import DIRECT_NAME
 
 
 class SourceError(Exception):

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from airflow_provider_nbjob.emulator.database import Database, SqlValue
 from airflow_provider_nbjob.emulator.messages import JobMessage
 from airflow_provider_nbjob.emulator.patterns import compile_pattern
-from airflow_provider_nbjob.job import JobName, JobState
+from airflow_provider_nbjob.job import JobName, JobState, state_of
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,6 @@ def _job(message: bytes, content: bytes | None) -> JobMessage:
     if content is not None:
         job.direct_notebook_source.content = content
     return job
-
-
-def state_of(job: JobMessage) -> JobState:
-    """Return the state of a job message."""
-    value = _STATES.values_by_number.get(job.job_state)
-    return JobState(value.name if value else f"JOB_STATE_{job.job_state}")
 
 
 def set_state(job: JobMessage, state: JobState, code: int = 0, message: str = "") -> None:

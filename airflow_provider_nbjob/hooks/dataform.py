@@ -9,11 +9,11 @@ from airflow_provider_nbjob.exceptions import TRANSIENT_CODES, InvalidJob
 from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.clients import dataform_client
 from airflow_provider_nbjob.hooks.retrying import perform
+from airflow_provider_nbjob.job import DIRECT_NAME
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
-DIRECT_NAME = "content.ipynb"  # the name that the API gives the notebook of a direct or Dataform source
 DIRECTORY_PAGES_MAX = 50  # of the files of a repository
 
 

@@ -20,9 +20,9 @@ from airflow_provider_nbjob.exceptions import (
 from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.bounded_calls import within
 from airflow_provider_nbjob.hooks.clients import storage_client
-from airflow_provider_nbjob.hooks.dataform import DIRECT_NAME, DataformRepository
+from airflow_provider_nbjob.hooks.dataform import DataformRepository
 from airflow_provider_nbjob.hooks.retrying import code_of, credentials_error, is_an_answer
-from airflow_provider_nbjob.job import JobName, bucket_and_path
+from airflow_provider_nbjob.job import DIRECT_NAME, JobName, bucket_and_path
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, OUTPUT_SECONDS, SOURCE_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed

@@ -28,8 +28,9 @@ from airflow_provider_nbjob.hooks.notebook_service import (
 )
 from airflow_provider_nbjob.hooks.polling import Poller, poll_until_ended
 from airflow_provider_nbjob.hooks.stopping import await_deletion, cancel_operations, is_inactive
-from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult
+from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult, state_of
 from airflow_provider_nbjob.job.deadlines import Deadline
+from airflow_provider_nbjob.job.intervals import POLL_SECONDS
 from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, new_nonce
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
@@ -207,7 +208,7 @@ class NotebookExecutionJobHook(ConnectedHook):
         request = _message(ListNotebookExecutionJobsRequest, "page_token", asked)
         page = self._list_page(request, location, retry=False, renew=True)
         return [
-            (job.name, _state_name(job), job.update_time.seconds + job.update_time.nanos / 1e9)
+            (job.name, str(state_of(job)), job.update_time.seconds + job.update_time.nanos / 1e9)
             for job in type(page).pb(page).notebook_execution_jobs
         ], page.next_page_token
 
@@ -272,7 +273,12 @@ class NotebookExecutionJobHook(ConnectedHook):
     # --- waiting -------------------------------------------------------------------------------------------
 
     def wait_for_notebook_execution_job(
-        self, *, name: str, poll_interval: float = 10.0, end_time: float | None = None, steps: JobSteps | None = None
+        self,
+        *,
+        name: str,
+        poll_interval: float = POLL_SECONDS,
+        end_time: float | None = None,
+        steps: JobSteps | None = None,
     ) -> NotebookExecutionJob:
         """Block until a job has ended and return it, in any state; see `poll_until_ended` for the errors.
 
@@ -387,13 +393,6 @@ def _message(kind: Callable[[Any], T], field: str, value: Any) -> T:
         return kind(value)
     except Exception as error:  # of proto-plus: ValueError and TypeError, and others
         raise InvalidJob(f"{field}: {error}") from error
-
-
-def _state_name(job: Any) -> str:
-    """Return the name of a plain message's state; a number without a name is kept, as `state_of` does."""
-    numbers = job.DESCRIPTOR.fields_by_name["job_state"].enum_type.values_by_number
-    known = numbers.get(job.job_state)
-    return known.name if known else f"JOB_STATE_{job.job_state}"
 
 
 def _view(view: str) -> str:

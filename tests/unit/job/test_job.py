@@ -105,6 +105,7 @@ def test_a_number_that_the_client_library_does_not_know_is_a_state_too():
     assert str(state_of(SimpleNamespace(job_state=99))) == "JOB_STATE_99"
 
 
+@pytest.mark.filterwarnings("ignore:Unrecognized JobState")
 @pytest.mark.parametrize(("number", "expected"), [(4, "JOB_STATE_SUCCEEDED"), (99, "JOB_STATE_99")])
 def test_the_state_of_a_message_of_either_kind(number, expected):
     message = NotebookExecutionJob.pb(NotebookExecutionJob())
