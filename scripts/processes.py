@@ -1,4 +1,4 @@
-"""The emulator as a process, an Airflow that is led to it, and an end to both; for the scripts and for the tests."""
+"""Start the emulator, and an Airflow that uses it, as processes, and end both; for the scripts and for the tests."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def start_emulator(processes: Processes, folder: Path) -> subprocess.Popen[str]:
 
 
 class Served(NamedTuple):
-    """What the emulator prints when it serves.
+    """The lines that the emulator prints when it serves.
 
     :param exports: the variables that lead its clients to it
     :param rest_url: where it serves its REST API
@@ -88,7 +88,7 @@ class Served(NamedTuple):
 
 
 def read_served(emulator: subprocess.Popen[str]) -> Served | None:
-    """Read what the emulator prints until it serves; return None if it ends before that."""
+    """Read the lines that the emulator prints until it serves; return None if it ends before that."""
     exports: dict[str, str] = {}
     rest_url = ""
     assert emulator.stdout is not None
