@@ -45,7 +45,7 @@ test-busy: stress-ng  ## `test` on a machine whose cores are busy: beside `stres
 	@stress-ng --quiet --cpu 4 --timeout 90m & load=$$!; trap 'kill $$load 2>/dev/null' EXIT INT TERM; $(MAKE) test
 
 test-all: $(VENV)/installed browser  ## what `test` leaves out
-	@echo "== all that 'make test' leaves out: faults, the whole UI, examples, scripts; about 30 minutes on two quiet cores"
+	@echo "== all that 'make test' leaves out: faults, the whole UI, examples, scripts; about 25 minutes on two quiet cores"
 	$(PYTEST) -m test_all
 
 lint: $(VENV)/installed  ## ruff and mypy
