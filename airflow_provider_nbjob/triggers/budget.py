@@ -84,23 +84,23 @@ def budget_of(project: str, region: str) -> Budget:
     return budget
 
 
-# The name that the API gives a project, its number, by the way to it and the name that it was asked for.
+# The name that the API gives a project, its number, by the connection and the name that it was asked for.
 _projects: dict[Hashable, dict[str, str]] = {}
 
 
-def known_project(way: Hashable, project: str) -> str:
+def known_project(connection: Hashable, project: str) -> str:
     """Return the number of a project that is given by its id, if an answer of the API has named it; else `project`.
 
-    :param way: connection, impersonation chain and endpoint: an id may be another project's elsewhere
+    :param connection: see `Connection`; through another one an id may be another project's
     """
-    return _projects.get(way, {}).get(project, project)
+    return _projects.get(connection, {}).get(project, project)
 
 
-def learn_project(way: Hashable, asked: str, project: str) -> None:
+def learn_project(connection: Hashable, asked: str, project: str) -> None:
     """Note the name that the API gave a project which was asked for by another; see `known_project`."""
-    _projects.setdefault(way, {})[asked] = project
+    _projects.setdefault(connection, {})[asked] = project
 
 
-def budget_for(way: Hashable, project: str, region: str) -> Budget:
+def budget_for(connection: Hashable, project: str, region: str) -> Budget:
     """Return the budget of a project, given by its id or its number, in a region; see `known_project`."""
-    return budget_of(known_project(way, project), region)
+    return budget_of(known_project(connection, project), region)

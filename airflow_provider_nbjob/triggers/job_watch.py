@@ -56,14 +56,16 @@ class JobWatch:
 
     :param location: ``projects/{project}/locations/{location}``
     :param make_hook: called in a thread, now and then: see `ApiCalls`
-    :param way: connection, impersonation chain and endpoint
+    :param connection: see `Connection`; `make_hook` makes the hook of it
     """
 
-    def __init__(self, location: str, make_hook: Callable[[], NotebookExecutionJobHook], way: Hashable = None) -> None:
+    def __init__(
+        self, location: str, make_hook: Callable[[], NotebookExecutionJobHook], connection: Hashable = None
+    ) -> None:
         _, self._project, _, self._region = location.split("/")
-        self._way = way
+        self._connection = connection
         self._calls = ApiCalls(make_hook, self._region)
-        self._budget = budget_for(way, self._project, self._region)
+        self._budget = budget_for(connection, self._project, self._region)
         self._knows_project = False  # whether an answer has shown the name that the API gives the project
         self._plan = SweepPlan()
         self._waiters: dict[str, list[Waiter]] = {}
@@ -311,7 +313,7 @@ class JobWatch:
     def _learn_project(self, name: str) -> None:
         """Learn from an answer the name that the API gives the project: its number, also if the request had its id.
 
-        The budget is then that of all who asked for either, and so is the watch, if they come the same way.
+        The budget is then that of all who asked for either, and so is the watch, if they have the same connection.
         """
         if self._knows_project:
             return
@@ -322,14 +324,14 @@ class JobWatch:
         self._knows_project = True
         if project == self._project:
             return
-        learn_project(self._way, self._project, project)
+        learn_project(self._connection, self._project, project)
         self._budget.leave(self)
-        self._budget = budget_for(self._way, project, self._region)
+        self._budget = budget_for(self._connection, project, self._region)
         self._budget.join(self)
         watches = _watches.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
-        other = watches.setdefault((self._way, f"projects/{project}/locations/{self._region}"), self)
+        other = watches.setdefault((self._connection, f"projects/{project}/locations/{self._region}"), self)
         if other is not self:
-            watches[(self._way, self._where)] = other
+            watches[(self._connection, self._where)] = other
             for waiter in self._all():
                 other._take(waiter)
                 self._leave(waiter)
@@ -376,17 +378,17 @@ class JobWatch:
 _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, JobWatch]] = WeakKeyDictionary()
 
 
-def watch_of(key: Hashable, location: str, make_hook: Callable[[], NotebookExecutionJobHook]) -> JobWatch:
-    """Return the watch that all share who reach a location in the same way, on the running event loop.
+def watch_of(connection: Hashable, location: str, make_hook: Callable[[], NotebookExecutionJobHook]) -> JobWatch:
+    """Return the watch of a location that all triggers with the same connection share, on the running event loop.
 
-    :param key: the way: connection, impersonation chain and endpoint
-    :param location: ``projects/{project}/locations/{location}``; that of a project's id and of its number are one, as
-        soon as an answer of the API has shown so
+    :param connection: see `Connection`
+    :param location: ``projects/{project}/locations/{location}``. A project's id and its number have one watch,
+        as soon as an answer of the API has shown that they are one project
     """
     watches = _watches.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
     _, project, _, region = location.split("/")
-    location = f"projects/{known_project(key, project)}/locations/{region}"
-    if watch := watches.get((key, location)):
+    location = f"projects/{known_project(connection, project)}/locations/{region}"
+    if watch := watches.get((connection, location)):
         return watch
-    watch = watches[(key, location)] = JobWatch(location, make_hook, key)
+    watch = watches[(connection, location)] = JobWatch(location, make_hook, connection)
     return watch
