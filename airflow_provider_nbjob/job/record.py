@@ -102,7 +102,7 @@ def _cell_to_xcom(cell: ExecutedCell) -> dict[str, Any]:
 
 def record_of(
     *,
-    name: str,
+    job: JobName,
     project_id: str,
     gcs_output_uri: str,
     connection: Mapping[str, Any],
@@ -112,16 +112,16 @@ def record_of(
 ) -> dict[str, Any]:
     """Build the record as JSON values.
 
-    :param name: the job's resource name
-    :param project_id: the project's id; `name` has the project's number, as the API returns it
+    :param job: name of the job
+    :param project_id: the project's id; `job` has the project's number, as the API returns it
     :param connection: the task's arguments of the connection, by name
     :param try_number: number of the task's try that the job belongs to
     :param end: None until the job has ended; the record then has the `job_state` null and no other field of `JobEnd`
     """
     return {
-        "name": name,
+        "name": str(job),
         "project_id": project_id,
-        "location": JobName.parse(name).location,
+        "location": job.location,
         "gcs_output_uri": gcs_output_uri,
         **connection,
         "try_number": try_number,

@@ -31,13 +31,11 @@ AWAITED_PAUSES = (1.0, 2.0, 4.0)  # seconds between a triggerer's requests that 
 INTERRUPT_SECONDS = 60.0  # time limit for stopping a job after Ctrl-C
 
 
-def stop_command(name: str, *, is_workbench: bool = False) -> str:
+def stop_command(job: JobName, *, is_workbench: bool = False) -> str:
     """Return the command that stops a job: it deletes the job, because the API has no method that cancels one.
 
-    :param name: the job's resource name
     :param is_workbench: whether it is a Workbench job, which ``gcloud colab`` refuses; default False
     """
-    job = JobName.parse(name)
     if is_workbench:
         host = f"{job.location}-aiplatform.googleapis.com"
         return f'curl -X DELETE -H "Authorization: Bearer $(gcloud auth print-access-token)" https://{host}/v1/{job}'
@@ -50,7 +48,7 @@ def list_command(project: str, location: str, display_name: str) -> str:
     return f"gcloud colab executions list --project={project} --region={location} --filter={wanted}"
 
 
-def stop_quietly(hook: NotebookExecutionJobHook, name: str, *, is_workbench: bool = False, **options: Any) -> bool:
+def stop_quietly(hook: NotebookExecutionJobHook, name: JobName, *, is_workbench: bool = False, **options: Any) -> bool:
     """Stop a job. Never raise, so that the error that caused the stop is the one that is reported.
 
     If the job cannot be stopped, log an error with the command that stops it.
@@ -61,7 +59,7 @@ def stop_quietly(hook: NotebookExecutionJobHook, name: str, *, is_workbench: boo
     :return: True if nothing is left to stop
     """
     try:
-        hook.cancel_notebook_execution_job(name=name, **options)
+        hook.cancel_notebook_execution_job(name=str(name), **options)
     except Exception as error:
         hook.log.error(
             "Could not stop notebook job %s, which may still run and cost: %s\nThis command stops it: %s",
@@ -98,7 +96,7 @@ def stop_interrupted(stop: Callable[[], bool], log: Any, *, what: str, command: 
             log.error("Interrupted: %s may run and cost. This command stops it: %s", what, command)
 
 
-def stop_unless_tried_again(ti: Any, name: str, *, stop: Callable[..., None], log: Any) -> None:
+def stop_unless_tried_again(ti: Any, name: JobName, *, stop: Callable[..., None], log: Any) -> None:
     """Stop the job of a worker that is being ended, unless a later try of the task goes on with the job.
 
     A signal handler calls this function. The code that it interrupted may hold the lock of the connection to the
@@ -153,7 +151,7 @@ def _will_be_tried_again(ti: Any, log: Any) -> bool:
     return goes_on == [True]
 
 
-def is_awaited(ti: Any, name: str, log: Any) -> bool:
+def is_awaited(ti: Any, name: JobName, log: Any) -> bool:
     """Return whether a deferred task still waits for a job, because another triggerer got its trigger.
 
     If Airflow does not answer, ask again after each of `AWAITED_PAUSES`. If it still does not answer, return False:
@@ -182,7 +180,7 @@ def is_awaited(ti: Any, name: str, log: Any) -> bool:
     return False
 
 
-def _awaits(ti: Any, name: str) -> bool:
+def _awaits(ti: Any, name: JobName) -> bool:
     """Return whether a job is the task's newest. After a clear, the task may be deferred again with another job."""
     record = parse_record(xcom_of_task(ti, JOB_XCOM_KEY))
-    return record is not None and record.name.job_id == JobName.parse(name).job_id
+    return record is not None and record.name.job_id == name.job_id

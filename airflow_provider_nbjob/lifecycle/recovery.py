@@ -47,8 +47,8 @@ class EarlierTries:
         listed = self._listed(display_name)
         return next((job for job in listed if self._tries.try_of(JobName.parse(job.name).job_id) == try_number), None)
 
-    def find_adoptable(self, is_success: Callable[[Any], bool], *, display_name: str) -> str | None:
-        """Return the resource name of the job to adopt instead of submitting a new one, or None.
+    def find_adoptable(self, is_success: Callable[[Any], bool], *, display_name: str) -> JobName | None:
+        """Return the name of the job to adopt instead of submitting a new one, or None.
 
         Only a job of a try since the last clear is adopted. It must be active, or have succeeded: a try that had
         returned the result of a successful job would not have been retried.
@@ -61,22 +61,22 @@ class EarlierTries:
             for job in self._of_try(try_number, display_name):
                 is_ours = self._is_own(job, display_name) and self._tries.is_same_work(try_number, Mark.of(job.labels))
                 if is_ours and (state_of(job).is_active or is_success(job)):
-                    return str(job.name)
+                    return JobName.parse(job.name)
         return None
 
-    def stop_others(self, keep: str | None, *, display_name: str) -> None:
+    def stop_others(self, keep: JobName | None, *, display_name: str) -> None:
         """Stop all active jobs of earlier tries but one. If the API does not answer, log a warning.
 
-        :param keep: resource name of the job to keep, or None
+        :param keep: the job to keep, or None
         :param display_name: display name of the task's jobs
         """
-        kept = keep and JobName.parse(keep).job_id
+        kept = keep and keep.job_id
         try:
             for job in self._left(display_name):
-                job_id = JobName.parse(job.name).job_id
-                if job_id != kept and state_of(job).is_active and self._is_own(job, display_name):
-                    self._hook.log.info("Notebook job %s was left active by an earlier try", job_id)
-                    stop_quietly(self._hook, job.name)
+                name = JobName.parse(job.name)
+                if name.job_id != kept and state_of(job).is_active and self._is_own(job, display_name):
+                    self._hook.log.info("Notebook job %s was left active by an earlier try", name.job_id)
+                    stop_quietly(self._hook, name)
         except NotebookExecutionJobError as error:
             self._hook.log.warning("Could not look for jobs that earlier tries left: %s", error)
 
@@ -117,13 +117,19 @@ class EarlierTries:
 
 
 def answer_to(
-    hook: NotebookExecutionJobHook, mark: Mark, *, name: str | None, location: str, project_id: str, display_name: str
+    hook: NotebookExecutionJobHook,
+    mark: Mark,
+    *,
+    name: JobName | None,
+    location: str,
+    project_id: str,
+    display_name: str,
 ) -> Any:
     """Return the job of a create that got no answer, or None if the API has not made the job so far.
 
     :param hook: hook that sends requests to the API
     :param mark: mark of the create
-    :param name: resource name of the job, or None if the API generates its id
+    :param name: name of the job, or None if the API generates its id
     :param location: region of the job
     :param project_id: project of the job
     :param display_name: display name of the job
@@ -132,7 +138,7 @@ def answer_to(
     if name is None:
         named_alike = _displayed(hook, location, project_id, display_name)
         return next((job for job in named_alike if _is_marked(job, mark)), None)
-    job = hook.find_notebook_execution_job(name=name)
+    job = hook.find_notebook_execution_job(name=str(name))
     if job is None:
         return None
     is_ours = _is_marked(job, mark) if Mark.of(job.labels) else job.display_name == display_name

@@ -59,7 +59,7 @@ class Submission:
     :param is_durable: the operator's `durable`
     :param cancel_on_kill: the operator's
     :param is_workbench: whether it is a Workbench job, which needs another command to stop it
-    :param name: the job's resource name; None until it is submitted
+    :param name: of the job; None until it is submitted
     :param steps: the states that it was seen in
     """
 
@@ -74,7 +74,7 @@ class Submission:
     is_durable: bool = True
     cancel_on_kill: bool = True
     is_workbench: bool = False
-    name: str | None = None
+    name: JobName | None = None
     steps: JobSteps = field(default_factory=JobSteps)
     _unanswered: Mark | None = None  # of a create that has had no answer yet
 
@@ -89,6 +89,16 @@ class Submission:
         return self.hook.get_project_id(self.project_id, self.location)
 
     @property
+    def job(self) -> JobName:
+        """Return the name of the job, once there is one.
+
+        :raises RuntimeError: if none was submitted
+        """
+        if self.name is None:
+            raise RuntimeError("No notebook job was submitted")
+        return self.name
+
+    @property
     def own_name(self) -> JobName:
         """The name of the job that this try submits, unless the API mints its id."""
         return JobName(self.project, self.location, self.tries.job_id())
@@ -101,7 +111,7 @@ class Submission:
     @property
     def is_adopted(self) -> bool:
         """Return whether an earlier try submitted the job."""
-        return self.is_durable and self.name is not None and self.tries.is_earlier(JobName.parse(self.name).job_id)
+        return self.is_durable and self.name is not None and self.tries.is_earlier(self.name.job_id)
 
     # --- a job of an earlier try ---------------------------------------------------------------------------
 
@@ -158,7 +168,7 @@ class Submission:
         """Send a create, and keep account of whether there may be a job."""
         project = self.project
         self._unanswered = mark
-        self.name = str(JobName(project, self.location, job_id)) if job_id else None
+        self.name = JobName(project, self.location, job_id) if job_id else None
         self.steps = JobSteps()
         try:
             name = self.hook.create_notebook_execution_job(
@@ -173,14 +183,14 @@ class Submission:
         except (ApiError, InvalidJob):
             self._unanswered = self.name = None  # nothing was submitted: there is nothing to stop
             raise
-        self.name, self._unanswered = name, None
+        self.name, self._unanswered = JobName.parse(name), None
         self.log.info("Submitted notebook job %s", name)
 
     def _taken_by(self) -> Any:
         """Return the job that has this try's id, or None if it was deleted: its id may stay taken for a while."""
         return self.hook.find_notebook_execution_job(name=str(self.own_name))
 
-    def _shared(self) -> str | None:
+    def _shared(self) -> JobName | None:
         """Return the name of the job that another process of this same try submitted, if it was not stopped since.
 
         An Airflow that is overloaded may run a try again from its beginning; the job may even have ended by then.
@@ -190,7 +200,7 @@ class Submission:
         if not mark or not self.tries.is_of_this_try(mark) or state_of(job) in _STOPPED:
             return None
         self.log.warning("Going on with notebook job %s, which another process of this try submitted", job.name)
-        return str(job.name)
+        return JobName.parse(job.name)
 
     def _id_beside_the_taken_one(self, mark: Mark) -> str:
         """Return an id to use in place of this try's own one, which a job has that this try did not submit.
@@ -237,7 +247,7 @@ class Submission:
         from airflow_provider_nbjob.hooks.notebook_execution_job import masked_result
 
         try:
-            job = self.hook.get_notebook_execution_job(name=str(self.name))
+            job = self.hook.get_notebook_execution_job(name=str(self.job))
         except JobLost:
             raise
         except NotebookExecutionJobError as error:
@@ -258,7 +268,7 @@ class Submission:
         job = None
         try:
             job = self.hook.wait_for_notebook_execution_job(
-                name=str(self.name), poll_interval=poll_interval, end_time=end_time, steps=self.steps
+                name=str(self.job), poll_interval=poll_interval, end_time=end_time, steps=self.steps
             )
         except JobLost:
             if seen is not None and seen.is_terminal:
@@ -273,7 +283,7 @@ class Submission:
 
     def _as_known(self, state: JobState) -> Any:
         return self.hook.job_as_known(
-            name=str(self.name),
+            name=str(self.job),
             job_state=state,
             display_name=self.display_name,
             gcs_output_uri=self.gcs_output_uri,
@@ -379,5 +389,5 @@ class Submission:
             if job is None:
                 self.log.info("No notebook job was submitted")
                 return True
-            name = job.name
-        return stop_quietly(self.hook, str(name), is_workbench=self.is_workbench, **options)
+            name = JobName.parse(job.name)
+        return name is None or stop_quietly(self.hook, name, is_workbench=self.is_workbench, **options)

@@ -53,7 +53,7 @@ LINKS = (NotebookExecutionLink(), NotebookOutputLink(), NotebookLogsLink())
 def push_job(
     ti: Any,
     *,
-    name: str,
+    job: JobName,
     project_id: str,
     gcs_output_uri: str,
     connection: Mapping[str, Any],
@@ -64,7 +64,6 @@ def push_job(
 
     :param ti: the task instance; the other parameters are those of `record_of`
     """
-    job = JobName.parse(name)
     shown = JobName(project_id, job.location, job.job_id)
     urls = {
         NotebookExecutionLink: shown.console_url,
@@ -74,7 +73,7 @@ def push_job(
     ti.xcom_push(
         key=JOB_XCOM_KEY,
         value=record_of(
-            name=name,
+            job=job,
             project_id=project_id,
             gcs_output_uri=gcs_output_uri,
             connection=connection,

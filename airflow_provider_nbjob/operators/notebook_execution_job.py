@@ -256,7 +256,7 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         if not JobName.is_one(end.name):
             raise JobEvent.unusable(event)
         mask_parameters(self.parameters)  # this is another process than that which submitted the job
-        submission = self._begin(context, name=end.name, steps=end.steps)
+        submission = self._begin(context, name=JobName.parse(end.name), steps=end.steps)
         with submission.stopped_on_error(self.execution_timeout):
             end.check_watched()
             if end.outcome == TIMEOUT:
@@ -339,7 +339,7 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
     def _push_job(self, submission: Submission, end: JobEnd | None = None) -> None:
         push_job(
             submission.ti,
-            name=str(submission.name),
+            job=submission.job,
             project_id=submission.project,
             gcs_output_uri=submission.gcs_output_uri,
             connection=self.connection_arguments(),
@@ -353,7 +353,7 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
             submission.defer()
             self.defer(
                 trigger=NotebookExecutionJobTrigger(
-                    name=str(submission.name),
+                    name=str(submission.job),
                     **self.connection_arguments(),
                     poll_interval=self.poll_interval,
                     end_time=end_time,

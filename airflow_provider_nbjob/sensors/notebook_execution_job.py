@@ -362,11 +362,11 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
 
     def _push_job(self, context: Context, job: Any, end: JobEnd | None = None) -> None:
         self._pushed = job.name
-        location = JobName.parse(job.name).location
+        name = JobName.parse(job.name)
         push_job(
             context["ti"],
-            name=job.name,
-            project_id=self.hook.get_project_id(self.project_id, location),
+            job=name,
+            project_id=self.hook.get_project_id(self.project_id, name.location),
             gcs_output_uri=job.gcs_output_uri,
             connection=self.connection_arguments(),
             steps=self._steps,

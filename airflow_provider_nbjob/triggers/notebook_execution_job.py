@@ -158,10 +158,10 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
         In a triggerer the end of a wait says nothing about the task: another triggerer goes on with it.
         """
         stop_interrupted(
-            lambda: stop_quietly(self.hook, self.name),
+            lambda: stop_quietly(self.hook, JobName.parse(self.name)),
             self.log,
             what=f"notebook job {self.name}",
-            command=stop_command(self.name),
+            command=stop_command(JobName.parse(self.name)),
         )
 
     async def _wait(self) -> JobEvent:
@@ -233,7 +233,7 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
     def _try_to_stop(self) -> bool:
         """Return whether there is nothing left to try; never raises."""
         try:
-            if is_awaited(self.task_instance, self.name, self.log):
+            if is_awaited(self.task_instance, JobName.parse(self.name), self.log):
                 self.log.info("Another triggerer waits for notebook job %s now, so it is not stopped", self.name)
                 return True
             self.log.info("The task was ended while it waited, so notebook job %s is stopped", self.name)

@@ -16,6 +16,7 @@ from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.xcom import XComModel
 from sqlalchemy import Connection, Engine, create_engine, insert
 
+from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, record_of
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -25,7 +26,7 @@ TI, HISTORY, XCOM = TaskInstance.__table__, TaskInstanceHistory.__table__, XComM
 def record(job_id: str, *, try_number: int = 1, **end: Any) -> dict[str, Any]:
     """What a task tells of its job; `end` is what it adds when the job has ended, such as `job_state`."""
     told = record_of(
-        name=f"projects/123456789/locations/us-central1/notebookExecutionJobs/{job_id}",
+        job=JobName("123456789", "us-central1", job_id),
         project_id="analytics",
         gcs_output_uri="gs://analytics-runs/reports",
         connection={"gcp_conn_id": "google_cloud_default", "impersonation_chain": None, "api_endpoint": None},

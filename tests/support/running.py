@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred, XCom
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from airflow_provider_nbjob.job import JobName
 from tests.support.fake_service import JOB
 from tests.support.patience import patient
 
@@ -49,7 +50,7 @@ def run_operator(operator: Any, context: Any) -> Any:
         return operator.execute_complete(context, event_of(deferred.trigger))
 
 
-def airflow_says(monkeypatch: pytest.MonkeyPatch, state: Any, job: str | None = JOB) -> None:
+def airflow_says(monkeypatch: pytest.MonkeyPatch, state: Any, job: JobName | str | None = JOB) -> None:
     """Have Airflow answer that a task instance is in a state.
 
     :param state: or an exception, raised in its place, or what is called for it
@@ -63,4 +64,4 @@ def airflow_says(monkeypatch: pytest.MonkeyPatch, state: Any, job: str | None = 
         return {run: dict.fromkeys(asked["task_ids"], told) for run in asked["run_ids"]}
 
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", answer)
-    monkeypatch.setattr(XCom, "get_one", lambda **_: job and {"name": job})
+    monkeypatch.setattr(XCom, "get_one", lambda **_: job and {"name": str(job)})

@@ -23,6 +23,7 @@ from airflow_provider_nbjob.airflow_compat import (
     state_of_task,
     xcom_of_task,
 )
+from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.lifecycle import cancellation
 from tests.support.fake_service import JOB
 
@@ -108,7 +109,9 @@ def test_a_name_that_has_changed_is_told_from_an_airflow_that_does_not_answer(ch
 def test_a_worker_that_cannot_ask_leaves_the_job_to_the_next_try(changed, caplog):
     changed(RuntimeTaskInstance, "get_task_states")
     stopped = []
-    cancellation.stop_unless_tried_again(TI, JOB, stop=lambda **_: stopped.append(JOB), log=logging.getLogger())
+    cancellation.stop_unless_tried_again(
+        TI, JobName.parse(JOB), stop=lambda **_: stopped.append(JOB), log=logging.getLogger()
+    )
     assert not stopped
     assert "cannot be asked" in caplog.text
 
@@ -117,5 +120,5 @@ def test_a_worker_that_cannot_ask_leaves_the_job_to_the_next_try(changed, caplog
 def test_a_triggerer_that_cannot_ask_stops_nothing_and_says_how_to(changed, monkeypatch, caplog, owner, name):
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {"t": "deferred"}})
     changed(owner, name)
-    assert cancellation.is_awaited(TI, JOB, logging.getLogger())
+    assert cancellation.is_awaited(TI, JobName.parse(JOB), logging.getLogger())
     assert "gcloud colab executions delete" in caplog.text

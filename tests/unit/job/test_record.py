@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_nbjob.job import OUTPUT_ERROR_MAX, JobResult, JobState
+from airflow_provider_nbjob.job import OUTPUT_ERROR_MAX, JobName, JobResult, JobState
 from airflow_provider_nbjob.job.record import EVALUE_MAX, MESSAGE_MAX, JobEnd, JobSteps, parse_record, record_of
 from airflow_provider_nbjob.notebook.executed import CellError, ExecutedCell
 
 NAME = "projects/1/locations/us-central1/notebookExecutionJobs/j"
 WAY = {
-    "name": NAME,
+    "job": JobName.parse(NAME),
     "project_id": "p",
     "gcs_output_uri": "gs://b/runs",
     "connection": {"gcp_conn_id": "c", "impersonation_chain": None, "api_endpoint": None},

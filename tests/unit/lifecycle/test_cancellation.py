@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.lifecycle import cancellation
 from tests.support import running
 from tests.support.patience import patient
 
-NAME = "projects/p/locations/us-central1/notebookExecutionJobs/nbjob-a-b-1"
-NUMBERED = NAME.replace("/p/", "/123456/")  # as the API gives it back
+NAME = JobName("p", "us-central1", "nbjob-a-b-1")
+NUMBERED = replace(NAME, project="123456")  # as the API gives it back
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=1)
 
 
@@ -102,7 +104,7 @@ def test_no_answer_is_no_reason_to_pay(airflow_says, monkeypatch):
     [
         ("deferred", NAME, True),
         ("deferred", NUMBERED, True),
-        ("deferred", NAME[:-1] + "2", False),  # cleared, and deferred again with a job of its own
+        ("deferred", replace(NAME, job_id="nbjob-a-b-2"), False),  # cleared, and deferred again with a job of its own
         ("deferred", None, False),
         ("failed", NAME, False),
         ("success", NAME, False),

@@ -34,7 +34,7 @@ from airflow_provider_nbjob.exceptions import ApiError, CreateUnanswered, JobFai
 from airflow_provider_nbjob.hooks import notebook_execution_job as hook_module
 from airflow_provider_nbjob.hooks import retrying
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-from airflow_provider_nbjob.job import state_of
+from airflow_provider_nbjob.job import JobName, state_of
 from airflow_provider_nbjob.lifecycle import cancellation, submission
 from airflow_provider_nbjob.operators.existing_jobs import DeleteNotebookExecutionJobOperator
 from airflow_provider_nbjob.triggers import notebook_execution_job as trigger_module
@@ -375,7 +375,7 @@ def test_a_delete_whose_operation_fails_is_no_success(hook, service, monkeypatch
 def test_a_stop_whose_delete_fails_says_that_the_job_may_cost(hook, service, capsys):
     service.fail("cancel", MethodNotImplemented("no cancel"))
     service.deletion = Operation(name=f"{JOB}/operations/2", done=True, error=Status(code=13, message="broken"))
-    assert not cancellation.stop_quietly(hook, JOB)
+    assert not cancellation.stop_quietly(hook, JobName.parse(JOB))
     assert "may still run and cost" in capsys.readouterr().out
 
 
