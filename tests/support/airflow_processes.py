@@ -9,8 +9,10 @@ import json
 import os
 import secrets
 import signal
+import sqlite3
 import subprocess
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -150,6 +152,34 @@ class Airflow:
     def signal(self, name: str, what: signal.Signals) -> None:
         """Send a signal to a component and what it started."""
         os.killpg(self.processes[name].pid, what)
+
+    def stall(self, name: str) -> None:
+        """Have a component stand still, until `resume`.
+
+        It does so in a moment in which it does not hold SQLite's one lock: else all of Airflow would stand still.
+        """
+
+        def stands_still() -> bool:
+            self.signal(name, signal.SIGSTOP)
+            if not self._is_locked():
+                return True
+            self.signal(name, signal.SIGCONT)
+            return False
+
+        wait_until(stands_still, timeout=60, what=f"the {name} without the lock of the database")
+
+    def resume(self, name: str) -> None:
+        """Have a component go on that stands still, or goes on anyway."""
+        self.signal(name, signal.SIGCONT)
+
+    def _is_locked(self) -> bool:
+        with closing(sqlite3.connect(self.home / "airflow.db", timeout=patient(1), isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            database.execute("ROLLBACK")
+            return False
 
     def _is_healthy(self) -> bool:
         try:

@@ -117,19 +117,19 @@ def test_triggerer_stalled_and_its_trigger_adopted(case):
     case.start("deferred", "waiting")
     case.wait_until_deferred()
     before = case.triggerers()
-    case.airflow.signal("triggerer", signal.SIGSTOP)
+    case.airflow.stall("triggerer")
     stalled = time.monotonic()
     case.airflow.start("triggerer", name="second triggerer")
     try:
         case.wait_until_handed_over(before)
         wait_until(lambda: time.monotonic() - stalled > 50, timeout=60, what="50 s of stall")
-        case.airflow.signal("triggerer", signal.SIGCONT)
+        case.airflow.resume("triggerer")
         wait_until(lambda: "Another triggerer waits" in case.log(), timeout=60, what="the guard of on_kill", interval=1)
         assert case.running() == 1
         case.open_gate()
         assert case.wait_for_run() == "success"
     finally:
-        case.airflow.signal("triggerer", signal.SIGCONT)
+        case.airflow.resume("triggerer")
         case.airflow.stop("second triggerer")
     case.ends("triggerer stopped 50 s, its trigger adopted, continued", created=1, states=["success"])
 
