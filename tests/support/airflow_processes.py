@@ -137,6 +137,13 @@ class Airflow:
                 start_new_session=True,
             )
 
+    def start_what_has_ended(self) -> None:
+        """Start each component again that has ended by itself: one test's fault is not to fail the tests after it."""
+        for component in COMPONENTS:
+            process = self.processes.get(component)
+            if process is None or process.poll() is not None:
+                self.start(component)
+
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """End a component and what it started; by SIGKILL if it does not end in time."""
         process = self.processes.pop(name)

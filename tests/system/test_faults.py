@@ -40,6 +40,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def case(world: World, record_property: Callable[[str, object], None]) -> Iterator[Case]:
     world.emulator.reset()
     world.gate.unlink(missing_ok=True)
+    world.airflow.start_what_has_ended()
     made = Case(world, printed=lambda line: record_property(FAULT_LINE, line))
     yield made
     made.abandon()
