@@ -255,6 +255,7 @@ class JobWatch:
                         log.error("Taking a look at %s failed, and will be tried again: %r", change.job_id, error)
                     self._plan.remove(change.job_id)
                     self._plan.add(change.job_id)
+                    waiter.is_faulty = True
                     waiter.fail(RuntimeError(repr(error)), is_refused=True)  # the API did not say it
 
     async def _ask(self, request: Callable[[NotebookExecutionJobHook], T]) -> T:
@@ -277,6 +278,8 @@ class JobWatch:
             return None if isinstance(error, JobLost) and all(w.ended.done() for w in waiters) else UNANSWERED
         self._learn_project(name)
         for waiter in self._waiters.get(job_id, ()):
+            if waiter.is_faulty:
+                continue  # `_tell_all` gives it the answer first
             waiter.streak.answered()
             if waiter.is_refused:
                 waiter.recover()

@@ -28,6 +28,7 @@ class Waiter:
     :param streak: of the errors since a poll of its job was answered
     :param failures: number of failed polls since the outage was logged in its task's log; 0 if there is no outage
     :param is_refused: whether the last poll of this job alone failed
+    :param is_faulty: whether a fault of ours kept the waiter from taking the last poll of this job
     :param state: that was logged last in its task's log
     """
 
@@ -41,6 +42,7 @@ class Waiter:
     failures: int = 0
     since: float = 0.0
     is_refused: bool = False
+    is_faulty: bool = False
     state: JobState | None = None
     # The trigger's own: a line that is logged in it goes to the log of its task.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
@@ -62,7 +64,7 @@ class Waiter:
 
     def recover(self) -> None:
         """Note the end of an outage, and log it in the task's log."""
-        failures, self.failures, self.is_refused = self.failures, 0, False
+        failures, self.failures, self.is_refused, self.is_faulty = self.failures, 0, False, False
         self.streak.answered()
         if failures and not self.ended.done():
             self._say("info", ANSWERS_AGAIN, failures, time.monotonic() - self.since)
