@@ -14,14 +14,6 @@ from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 BEGINNINGS = ("{{", "{%", "{#")  # an expression, a statement and a comment of Jinja begin so
 
 
-def is_templated(value: Any) -> bool:
-    """Return whether a value is, or contains, a Jinja template or an XComArg, and is known only when the task runs."""
-    try:
-        return _is_templated(value)
-    except RecursionError:  # the value contains itself, or is nested too deep: its rule reports that
-        return False
-
-
 def known(value: Any, instead: Any = UNKNOWN) -> Any:
     """Replace all templates in a value, so that the rest of it can be checked.
 

@@ -50,20 +50,10 @@ class Poller:
         self, log: Any, what: str, reread: Callable[[], None], *, has_deadline: bool = True, is_known: bool = True
     ) -> None:
         self._log = log
-        self._failed_looks = FailedLooks(log, what, has_deadline=has_deadline)
+        self.failed_looks = FailedLooks(log, what, has_deadline=has_deadline)
         self._reread = reread
         self._is_known = is_known
         self._read_at = time.monotonic()  # the connection
-
-    @property
-    def awaits_confirmation(self) -> bool:
-        """Return whether the last answer says that the job is gone."""
-        return self._failed_looks.awaits_confirmation
-
-    @property
-    def is_refused(self) -> bool:
-        """Return whether the wait will end if the API goes on refusing its polls."""
-        return self._failed_looks.is_refused
 
     def poll(self, request: Callable[[], T]) -> tuple[bool, T | None]:
         """Send a request once.
@@ -77,11 +67,11 @@ class Poller:
         except Exception as error:
             if isinstance(error, InvalidJob) and not self._is_known:
                 raise
-            if final := self._failed_looks.fail(error):
+            if final := self.failed_looks.fail(error):
                 raise final from error
             self._read_anew_after(rule_of(error).reread_after or CONNECTION_SECONDS_MAX)
             return False, None
-        self._failed_looks.end()
+        self.failed_looks.end()
         self._is_known = True
         self._read_anew_after(CONNECTION_SECONDS_MAX)
         return True, found
@@ -126,4 +116,6 @@ def poll_until_ended(
         remaining = deadline.remaining
         if remaining <= 0:
             raise JobTimeout(f"Notebook job {name} was {state or 'never seen'} at the deadline")
-        yield Poll(job, min(poll_interval, CONFIRM_SECONDS if poller.awaits_confirmation else math.inf, remaining))
+        yield Poll(
+            job, min(poll_interval, CONFIRM_SECONDS if poller.failed_looks.awaits_confirmation else math.inf, remaining)
+        )

@@ -270,9 +270,9 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         """Return the seconds after which this poke looks again, or None if the next one does."""
         from airflow_provider_nbjob.hooks.polling import CONFIRM_SECONDS
 
-        if self._poller.awaits_confirmation:
+        if self._poller.failed_looks.awaits_confirmation:
             return CONFIRM_SECONDS
-        if self._poller.is_refused and self.reschedule and not self.deferrable:
+        if self._poller.failed_looks.is_refused and self.reschedule and not self.deferrable:
             # The next poke is another process, which would know nothing of the refusals before it.
             return min(self.poke_interval, REFUSED_PAUSE)
         return None

@@ -77,19 +77,20 @@ def make_context(run_id: str, *, retries: int = 0, **changes: Any) -> dict[str, 
     }
 
 
+# The arguments that an operator needs.
+REQUIRED = {
+    "task_id": "t",
+    "location": "us-central1",
+    "gcs_notebook_source": "gs://bucket/n.ipynb",
+    "notebook_runtime_template_resource_name": "template",
+    "service_account": "a@p.iam.gserviceaccount.com",
+    "gcs_output_uri": "gs://bucket/runs",
+}
+
+
 def create_operator(**changes: Any) -> CreateNotebookExecutionJobOperator:
     """Return an operator with valid arguments; those that are None are left out."""
-    arguments = {
-        "task_id": "t",
-        "location": "us-central1",
-        "gcs_notebook_source": "gs://bucket/n.ipynb",
-        "notebook_runtime_template_resource_name": "template",
-        "service_account": "a@p.iam.gserviceaccount.com",
-        "gcs_output_uri": "gs://bucket/runs",
-        "poll_interval": 0.01,
-        "deferrable": False,
-        **changes,
-    }
+    arguments = {**REQUIRED, "poll_interval": 0.01, "deferrable": False, **changes}
     return CreateNotebookExecutionJobOperator(**{name: value for name, value in arguments.items() if value is not None})
 
 

@@ -24,10 +24,9 @@ from airflow_provider_nbjob.hooks import polling
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.hooks.per_process import PerProcess
 from airflow_provider_nbjob.job import JobName
-from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from tests.support.fake_google import FakeWait
 from tests.support.fake_service import JOB, PARENT
-from tests.support.tasks import context_of
+from tests.support.tasks import context_of, create_operator
 
 CODES = [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND)]
 
@@ -167,21 +166,11 @@ def test_any_other_answer_is_not_asked_for_twice(service, error):
 
 # --- the operator, after a wait that ended without the job ---
 
-ARGUMENTS = {
-    "task_id": "t",
-    "location": "us-central1",
-    "gcs_notebook_source": "gs://bucket/n.ipynb",
-    "notebook_runtime_template_resource_name": "template",
-    "service_account": "a@p.iam.gserviceaccount.com",
-    "gcs_output_uri": "gs://bucket/runs",
-    "poll_interval": 0.01,
-}
-
 
 @pytest.mark.parametrize("outcome", ["error", "a word to come", None])
 def test_an_event_that_does_not_say_that_the_job_ended_stops_nothing(service, outcome):
     service.put("RUNNING")
-    operator = CreateNotebookExecutionJobOperator(**ARGUMENTS)
+    operator = create_operator()
     with pytest.raises(JobUnwatched, match="PERMISSION_DENIED"):
         operator.execute_complete(context_of(), {"name": JOB, "outcome": outcome, "message": "PERMISSION_DENIED"})
     assert not service.calls
@@ -191,7 +180,7 @@ def test_a_worker_that_is_refused_its_looks_stops_nothing(service, monkeypatch):
     monkeypatch.setattr(outages, "REFUSED_SECONDS", 0.0)
     service.put("RUNNING")
     service.fail("get", PermissionDenied("not yours"))
-    operator = CreateNotebookExecutionJobOperator(**ARGUMENTS, durable=False)
+    operator = create_operator(durable=False)
     event = {"name": JOB, "outcome": "finished", "job_state": "JOB_STATE_SUCCEEDED"}
     with pytest.raises(JobUnwatched):
         operator.execute_complete(context_of(), event)
@@ -200,7 +189,7 @@ def test_a_worker_that_is_refused_its_looks_stops_nothing(service, monkeypatch):
 
 @pytest.mark.parametrize("name", ["", "nonsense", 5, None, {"name": JOB}, f"{PARENT}/schedules/7"])
 def test_an_event_without_a_job_names_the_event(service, name):
-    operator = CreateNotebookExecutionJobOperator(**ARGUMENTS)
+    operator = create_operator()
     with pytest.raises(Exception, match="returned no usable event"):
         operator.execute_complete(context_of(), {"name": name, "outcome": "finished"})
     assert not service.calls

@@ -15,7 +15,7 @@ from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, new_nonce, problem
 from airflow_provider_nbjob.lifecycle.tries import Tries, with_suffix
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from tests.support.fake_google import FakeGoogle
-from tests.support.tasks import context_of
+from tests.support.tasks import REQUIRED, context_of
 
 JOB_IDS = st.from_regex(names.JOB_ID, fullmatch=True)
 
@@ -112,22 +112,12 @@ def test_an_id_that_may_depend_on_the_index_is_none(template):
     assert problems_of_mapped_id(template) == []
 
 
-OWN = {
-    "task_id": "t",
-    "location": "us-central1",
-    "gcs_notebook_source": "gs://bucket/n.ipynb",
-    "notebook_runtime_template_resource_name": "template",
-    "service_account": "a@p.iam.gserviceaccount.com",
-    "gcs_output_uri": "gs://bucket/runs",
-}
-
-
 def test_instances_that_share_an_id_submit_nothing(monkeypatch):
     google = FakeGoogle(monkeypatch)
     with DAG("d", schedule=None), pytest.raises(InvalidJob, match="the same for all instances of this mapped task"):
-        CreateNotebookExecutionJobOperator.partial(**OWN, notebook_execution_job_id="train-{{ ds_nodash }}").expand(
-            labels=[{"n": "0"}, {"n": "1"}]
-        )
+        CreateNotebookExecutionJobOperator.partial(
+            **REQUIRED, notebook_execution_job_id="train-{{ ds_nodash }}"
+        ).expand(labels=[{"n": "0"}, {"n": "1"}])
     assert not google.service.submitted
 
 
@@ -135,7 +125,7 @@ def rendered(template: str, value: str) -> CreateNotebookExecutionJobOperator:
     """Return a task as Airflow runs it in a mapped task group, of which the task itself tells nothing."""
     with DAG("d", schedule=None):
         task = CreateNotebookExecutionJobOperator(
-            **OWN, notebook_execution_job_id=template, wait_for_completion=False
+            **REQUIRED, notebook_execution_job_id=template, wait_for_completion=False
         ).prepare_for_execution()
     task.notebook_execution_job_id = value
     return task

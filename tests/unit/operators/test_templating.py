@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import DAG, literal
 from airflow.sdk.bases.operator import BaseOperator
 
-from airflow_provider_nbjob.arguments.templates import is_templated
+from airflow_provider_nbjob.arguments.templates import known
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.operators.templating import untemplated
@@ -102,6 +102,11 @@ class Nested:
     """An object with templates of its own, such as Airflow renders."""
 
     template_fields = ("uri",)
+
+
+def is_templated(value) -> bool:
+    """Return whether anything in a value is known only when the task runs."""
+    return known(value) is not value
 
 
 @pytest.mark.parametrize(
