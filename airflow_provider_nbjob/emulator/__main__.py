@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE = "NBJOB_EMULATOR_TOKEN"  # noqa: S105
 # Modules of the packages of the extra `emulator`. The emulator itself imports neither ipykernel nor nbclient.
+OF_KERNELS = ("ipykernel", "nbclient")
 OF_EXTRA = (
-    *("google.cloud.secretmanager_v1", "google_crc32c", "re2", "ipykernel", "nbclient"),
+    *("google.cloud.secretmanager_v1", "google_crc32c", "re2", *OF_KERNELS),
     *("psutil", "starlette", "uvicorn"),
 )
+NO_KERNELS = "--no-kernels"
 EPILOG = """
 Clients must send the token that is printed: gRPC clients as metadata 'authorization: Bearer TOKEN', which the provider
 does with NBJOB_EMULATOR_TOKEN; HTTP clients as that header or, as in the printed URLs, before the path. Take REST from
@@ -45,7 +47,8 @@ N = TypeVar("N", int, float)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line, and return the exit status."""
-    if missing := missing_packages():
+    runs_notebooks = NO_KERNELS not in (sys.argv[1:] if arguments is None else arguments)
+    if missing := missing_packages(with_kernels=runs_notebooks):
         print(
             f"The emulator could not start: {', '.join(missing)} cannot be imported. Install what it needs with:"
             " pip install 'airflow-provider-nbjob[emulator]'",
@@ -79,35 +82,45 @@ def main(arguments: list[str] | None = None) -> int:
         max_concurrent=options.max_concurrent,
         cleanup_delay=options.cleanup_delay,
         can_cancel=not options.no_operation_cancel,
+        runs_notebooks=not options.no_kernels,
+        makes_buckets=options.make_buckets,
         buckets=options.bucket,
         uploads=options.upload,
         secrets=options.secret,
         environment=options.env,
     )
+    if options.parent is not None:
+        from airflow_provider_nbjob.emulator.processes import end_with_parent
+
+        threading.Thread(target=end_with_parent, args=(options.parent,), daemon=True).start()
     return _serve(emulator)
 
 
 def _serve(emulator: Emulator) -> int:
     """Serve until a signal comes, and return the exit status."""
-    stop = threading.Event()
+    # A pipe, not an event: a signal may find this thread with an event's lock, for which its handler would then wait.
+    signalled, signals = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: os.write(signals, b"."))
     try:
         with emulator:
             for name, value in emulator.environment.items():
                 print(f"export {name}={shlex.quote(value)}")
             print(f"rest {emulator.rest_url}")
             print("ready", flush=True)
-            stop.wait()
+            os.read(signalled, 1)
     except (OSError, GoogleAPICallError, InvalidJob) as error:
         print(f"The emulator could not start: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def missing_packages() -> list[str]:
-    """Return the modules of the extra `emulator` that are not installed."""
-    return [name for name in OF_EXTRA if not _is_installed(name)]
+def missing_packages(*, with_kernels: bool = True) -> list[str]:
+    """Return the modules of the extra `emulator` that are not installed.
+
+    :param with_kernels: of those too that only a run of a notebook needs; default True
+    """
+    return [name for name in OF_EXTRA if (with_kernels or name not in OF_KERNELS) and not _is_installed(name)]
 
 
 def _is_installed(module: str) -> bool:
@@ -144,6 +157,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--max-concurrent", type=positive, default=2, help="notebooks that run at once")
     add("--cleanup-delay", type=seconds, default=5.0, help="seconds between a job's end and that of its operation")
+    add(NO_KERNELS, action="store_true", help="run no notebook: jobs end as POST /emulator/scripts says, or fail")
+    add("--parent", type=int, metavar="PID", help="end when this process, which started the emulator, has ended")
     add("--no-operation-cancel", action="store_true", help="answer UNIMPLEMENTED to operations.cancel")
     _add_contents(result)
     return result
@@ -153,6 +168,7 @@ def _add_contents(to: argparse.ArgumentParser) -> None:
     """Add the options that name what clients and notebooks find on the emulator; each may be repeated."""
     add = to.add_argument
     add("--bucket", action="append", default=[], help="make a bucket; may be repeated")
+    add("--make-buckets", action="store_true", help="make each bucket when it is first named")
     add(
         "--upload",
         action="append",

@@ -17,6 +17,17 @@ from airflow_provider_nbjob.emulator.storage_messages import (
 )
 from airflow_provider_nbjob.emulator.storage_threads import StorageThreads
 
+# Those that `buckets.testIamPermissions` takes: the discovery document of Cloud Storage's JSON API, v1.
+PERMISSIONS = frozenset(
+    f"storage.{kind}.{verb}"
+    for kind, verbs in {
+        "buckets": ("create", "delete", "get", "list", "update", "getIamPolicy", "setIamPolicy"),
+        "objects": ("create", "delete", "get", "list", "update", "getIamPolicy", "setIamPolicy"),
+        "managedFolders": ("create", "delete", "get", "list", "getIamPolicy", "setIamPolicy"),
+    }.items()
+    for verb in verbs
+)
+
 
 class BucketRequests:
     """The methods of the resource ``buckets``."""
@@ -51,6 +62,14 @@ class BucketRequests:
         """Serve ``buckets.delete``."""
         await self._threads.run_list(self._objects.delete_bucket, in_path(request, "bucket"))
         return Response(status_code=204)
+
+    async def test_permissions(self, request: Request) -> Response:
+        """Serve ``buckets.testIamPermissions``: who has the emulator's token has all permissions that there are."""
+        await self._threads.run(self._objects.bucket_created, in_path(request, "bucket"))
+        asked = request.query_params.getlist("permissions")
+        if not asked or not PERMISSIONS.issuperset(asked):
+            raise BadRequest("Invalid value for: permissions")
+        return JSONResponse({"kind": "storage#testIamPermissionsResponse", "permissions": sorted({*asked})})
 
     async def get_storage_layout(self, request: Request) -> Response:
         """Serve ``buckets.getStorageLayout``, from which clients learn that there are no managed folders."""

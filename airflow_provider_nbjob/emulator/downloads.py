@@ -138,13 +138,16 @@ class Gunzip:
 
         :raises zlib.error: if the file is damaged
         """
-        packed = self._packed or self._file.read(PACKED_SLICE)
-        if not packed and self._unpacker.eof:
-            return None
+        packed, self._packed = self._packed or self._file.read(PACKED_SLICE), b""
         if self._unpacker.eof:
+            if not packed:
+                return None
+            packed = packed.lstrip(b"\0")  # padding after a member, which may begin a slice
+            if not packed:
+                return b""
             self._unpacker = zlib.decompressobj(wbits=_GZIP)  # of the next member
         piece = self._unpacker.decompress(packed, SLICE)
         if not packed and not piece:
             raise zlib.error("the file ends early")
-        self._packed = self._unpacker.unused_data.lstrip(b"\0") or self._unpacker.unconsumed_tail
+        self._packed = self._unpacker.unused_data or self._unpacker.unconsumed_tail
         return piece

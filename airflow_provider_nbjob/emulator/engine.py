@@ -7,11 +7,8 @@ touch another job that has the name by then.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import queue
-import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -22,7 +19,10 @@ from pathlib import Path
 from google.rpc import code_pb2
 
 from airflow_provider_nbjob.emulator.messages import JobMessage
-from airflow_provider_nbjob.emulator.runner import Runner, Runners, remove_leftovers
+from airflow_provider_nbjob.emulator.processes import KILL_SECONDS
+from airflow_provider_nbjob.emulator.runner import NotebookRun, Runners, remove_leftovers
+from airflow_provider_nbjob.emulator.scripted_run import ScriptedRun
+from airflow_provider_nbjob.emulator.scripts import Scripts
 from airflow_provider_nbjob.emulator.sources import SourceError, output_name, read_source
 from airflow_provider_nbjob.emulator.storage import Storage
 from airflow_provider_nbjob.emulator.store import Store, set_state
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 86_400.0  # seconds; the API's documented default of execution_timeout
 SLOW_PROVISIONING = 5.0  # seconds in PENDING with the runtime template `slow-provisioning`
-LOG_TAIL = 4_000  # bytes of the log of a process that ended early, which the emulator's log quotes
 CANCELLED = "The job was cancelled."
 INTERRUPTED = "The emulator was stopped before this job ended."
 NO_MACHINE = (
@@ -50,7 +49,7 @@ class _Run:
     is_cancelled: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
-    runner: Runner | None = None
+    runner: NotebookRun | None = None
 
 
 class Engine:
@@ -62,6 +61,7 @@ class Engine:
     :param max_concurrent: jobs that run at once
     :param cleanup_delay: seconds between the end of a job and that of its operation
     :param environment: names of variables that notebooks see beside those that `environment.py` allows
+    :param scripts: jobs that one matches end as it says; default: all jobs run for real
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Engine:
         max_concurrent: int,
         cleanup_delay: float,
         environment: Sequence[str] = (),
+        scripts: Scripts | None = None,
     ) -> None:
         self.cleanup_delay = cleanup_delay
         self.additions: dict[str, str] = {}  # variables of notebooks: the addresses of the emulator's servers
@@ -81,13 +82,14 @@ class Engine:
         self._runs: dict[str, _Run] = {}  # by uid: queued and running ones
         self._pinned: set[str] = set()
         self._lock = threading.Lock()
+        self._scripts = scripts or Scripts()
         self._runners = Runners(data_dir, environment, self.additions)
         self._max_concurrent = max_concurrent
         self._is_stopping = False
         self._threads: list[threading.Thread] = []
         (data_dir / "cache").mkdir(exist_ok=True)  # of kernels
         remove_leftovers(data_dir)
-        for uid, job in store.unfinished():
+        for uid, job in store.jobs(unfinished=True):
             state = state_of(job)
             if state is JobState.QUEUED:
                 self.submit(uid)
@@ -238,13 +240,14 @@ class Engine:
         except SourceError as error:
             self.end(run.uid, JobState.FAILED, code_pb2.NOT_FOUND, str(error))
             return
-        runner = self._runners.take()
+        script = self._scripts.take(job)
+        runner: NotebookRun = ScriptedRun(script, self._scripts) if script else self._runners.take()
         try:
             self._execute(run, job, notebook, runner)
         finally:
             runner.end()
 
-    def _execute(self, run: _Run, job: JobMessage, notebook: bytes, runner: Runner) -> None:
+    def _execute(self, run: _Run, job: JobMessage, notebook: bytes, runner: NotebookRun) -> None:
         """Run the notebook, write the executed notebook, and end the job."""
         self._advance(run.uid, JobState.RUNNING)
         run.runner = runner
@@ -252,14 +255,11 @@ class Engine:
         if run.stopped.is_set():  # after the run left the queue, before its process began
             runner.kill()
         timeout = job.execution_timeout.ToNanoseconds() / 1e9 if job.HasField("execution_timeout") else DEFAULT_TIMEOUT
-        try:
-            runner.process.wait(timeout)
-            has_expired = False
-        except subprocess.TimeoutExpired:
+        has_expired = not runner.wait(timeout)
+        if has_expired:
             runner.kill()
-            runner.process.wait()
-            has_expired = True
-        self._write_output(run.uid, job, runner.folder)
+            runner.wait(KILL_SECONDS)
+        self._write_output(run.uid, job, runner.output())
         if run.stopped.is_set():
             return  # the method that stopped it sets the state
         if has_expired:
@@ -267,30 +267,9 @@ class Engine:
             message = f"The execution timeout of {timeout:g} s was exceeded."
             self.end(run.uid, JobState.EXPIRED, code_pb2.DEADLINE_EXCEEDED, message)
             return
-        try:
-            outcome = json.loads((runner.folder / "outcome.json").read_text())
-            succeeded, message = bool(outcome["succeeded"]), str(outcome["message"])
-        except (OSError, ValueError, KeyError, TypeError):
-            log.error("The process of job %s ended early:\n%s", job.name, _tail(runner.folder / "log.txt"))
-            succeeded, message = False, "The process that ran the notebook ended early."
-        if succeeded:
-            self.end(run.uid, JobState.SUCCEEDED)
-        else:
-            # The API does not document the code of a job whose cell raised.
-            self.end(run.uid, JobState.FAILED, code_pb2.UNKNOWN, message)
+        self.end(run.uid, *runner.outcome())
 
-    def _write_output(self, uid: str, job: JobMessage, folder: Path) -> None:
-        output = folder / "output.ipynb"
-        if output.exists() and self._store.get_by_uid(uid) is not None:
+    def _write_output(self, uid: str, job: JobMessage, output: bytes | None) -> None:
+        if output is not None and self._store.get_by_uid(uid) is not None:
             uri = JobName.parse(job.name).output_uri(job.gcs_output_uri) + output_name(job)
-            self._storage.write(uri, output.read_bytes())
-
-
-def _tail(path: Path) -> str:
-    """Return the last `LOG_TAIL` bytes of a file."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
-            return file.read(LOG_TAIL).decode(errors="replace")
-    except OSError as error:
-        return f"There is no log: {error}"
+            self._storage.write(uri, output)

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 RPCS = (
     *("CreateNotebookExecutionJob", "GetNotebookExecutionJob", "ListNotebookExecutionJobs"),
+    "GetNotebookRuntimeTemplate",
     *("DeleteNotebookExecutionJob", "GetOperation", "ListOperations", "DeleteOperation", "CancelOperation"),
     *("WaitOperation", "AccessSecretVersion"),
 )

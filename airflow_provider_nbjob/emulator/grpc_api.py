@@ -81,7 +81,7 @@ class GrpcServer:
 
 def handlers(methods: Mapping[str, Method]) -> list[grpc.GenericRpcHandler]:
     """Return the handlers of all services."""
-    of_jobs = [rpc for rpc in methods if "NotebookExecutionJob" in rpc]
+    of_jobs = [rpc for rpc in methods if "Notebook" in rpc]
     of_dataform = [rpc for rpc in methods if "Repository" in rpc]
     of_secrets = [rpc for rpc in methods if "Secret" in rpc]
     of_operations = [rpc for rpc in methods if rpc not in {*of_jobs, *of_dataform, *of_secrets}]

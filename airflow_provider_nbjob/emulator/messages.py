@@ -11,9 +11,11 @@ from google.cloud.aiplatform_v1.types import (
     CreateNotebookExecutionJobRequest,
     DeleteNotebookExecutionJobRequest,
     GetNotebookExecutionJobRequest,
+    GetNotebookRuntimeTemplateRequest,
     ListNotebookExecutionJobsRequest,
     ListNotebookExecutionJobsResponse,
     NotebookExecutionJob,
+    NotebookRuntimeTemplate,
 )
 
 if TYPE_CHECKING:
@@ -99,6 +101,16 @@ if TYPE_CHECKING:
 
         name: str
 
+    class TemplateMessage(Message):
+        """`NotebookRuntimeTemplate`."""
+
+        def __init__(self, *, name: str, display_name: str, notebook_runtime_type: int) -> None: ...
+
+    class GetTemplateRequest(Message):
+        """`GetNotebookRuntimeTemplateRequest`."""
+
+        name: str
+
 else:
     JobMessage = NotebookExecutionJob.meta.pb
     CreateRequest = CreateNotebookExecutionJobRequest.meta.pb
@@ -106,3 +118,5 @@ else:
     ListRequest = ListNotebookExecutionJobsRequest.meta.pb
     ListResponse = ListNotebookExecutionJobsResponse.meta.pb
     DeleteRequest = DeleteNotebookExecutionJobRequest.meta.pb
+    TemplateMessage = NotebookRuntimeTemplate.meta.pb
+    GetTemplateRequest = GetNotebookRuntimeTemplateRequest.meta.pb

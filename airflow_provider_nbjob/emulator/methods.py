@@ -23,7 +23,13 @@ from google.protobuf.message import DecodeError, Message
 
 from airflow_provider_nbjob.emulator.dataform import Dataform
 from airflow_provider_nbjob.emulator.faults import Faults
-from airflow_provider_nbjob.emulator.messages import CreateRequest, DeleteRequest, GetRequest, ListRequest
+from airflow_provider_nbjob.emulator.messages import (
+    CreateRequest,
+    DeleteRequest,
+    GetRequest,
+    GetTemplateRequest,
+    ListRequest,
+)
 from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
 
@@ -65,6 +71,7 @@ class Methods(dict[str, Method]):
         others: dict[str, tuple[type[Message], Callable[[Any], Message]]] = {
             "GetNotebookExecutionJob": (GetRequest, service.get),
             "ListNotebookExecutionJobs": (ListRequest, service.list_jobs),
+            "GetNotebookRuntimeTemplate": (GetTemplateRequest, service.get_template),
             "CancelOperation": (operations_pb2.CancelOperationRequest, service.cancel_operation),
             "DeleteOperation": (operations_pb2.DeleteOperationRequest, service.delete_operation),
             "QueryRepositoryDirectoryContents": (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import mimetypes
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,10 +42,12 @@ class Objects:
     """The buckets and objects of one folder; safe to use from several threads.
 
     :param folder: as for `ObjectFiles`. No other process uses it, see `data_dir.locked`
+    :param makes_buckets: make a bucket when it is first named, if it can have the name; default False
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, makes_buckets: bool = False) -> None:
         self._files = ObjectFiles(folder)
+        self._makes_buckets = makes_buckets
         self._rows = ObjectRows(self._files.private / "objects.sqlite")
 
     def close(self) -> None:
@@ -69,8 +72,13 @@ class Objects:
             return self._rows.add_bucket(bucket)
 
     def has_bucket(self, bucket: str) -> bool:
-        """Return whether there is a bucket of the name, which may be any text."""
-        return _BUCKET.fullmatch(bucket) is not None and self._files.has_bucket(bucket)
+        """Return whether there is a bucket of the name, which may be any text; see `makes_buckets`."""
+        if not _BUCKET.fullmatch(bucket):
+            return False
+        if self._makes_buckets and not self._files.has_bucket(bucket):
+            with suppress(Conflict):  # of another thread that was faster
+                self.create_bucket(bucket)
+        return self._files.has_bucket(bucket)
 
     def buckets(self) -> dict[str, int]:
         """Return the names of all buckets, sorted, and when each was made, in microseconds since 1970."""

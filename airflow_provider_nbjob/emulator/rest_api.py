@@ -32,6 +32,7 @@ from airflow_provider_nbjob.emulator.guard import Refused
 from airflow_provider_nbjob.emulator.json_requests import load_json, parse_request
 from airflow_provider_nbjob.emulator.methods import Method, Methods
 from airflow_provider_nbjob.emulator.operations import VERSIONS, to_json
+from airflow_provider_nbjob.emulator.scripts import Script, Scripts
 from airflow_provider_nbjob.emulator.service import NotebookService
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ SMALL_BODY = 2**20  # bytes
 _LOCATION = r"(?P<name>projects/[^/]+/locations/[^/]+)"
 _JOBS = r"(?P<parent>projects/[^/]+/locations/[^/]+)/notebookExecutionJobs"
 _JOB = r"(?P<name>projects/[^/]+/locations/[^/]+/notebookExecutionJobs/[^/:]+)"
+_TEMPLATE = r"(?P<name>projects/[^/]+/locations/[^/]+/notebookRuntimeTemplates/[^/:]+)"
 _OPERATION = r"(?P<name>projects/[^/]+/locations/[^/]+/(?:notebookExecutionJobs/[^/]+/)?operations/[^/:]+)"
 _SECRET_VERSION = r"(?P<name>projects/[^/]+/secrets/[^/]+/versions/[^/:]+)"  # noqa: S105
 # HTTP method, path, rpc; parts of the path are fields of the request
@@ -52,6 +54,7 @@ ROUTES = [
     ("GET", re.compile(_JOBS), "ListNotebookExecutionJobs"),
     ("GET", re.compile(_JOB), "GetNotebookExecutionJob"),
     ("DELETE", re.compile(_JOB), "DeleteNotebookExecutionJob"),
+    ("GET", re.compile(_TEMPLATE), "GetNotebookRuntimeTemplate"),
     ("GET", re.compile(_JOB + "/operations"), "ListOperations"),
     ("GET", re.compile(_LOCATION + "/operations"), "ListOperations"),
     ("GET", re.compile(_OPERATION), "GetOperation"),
@@ -65,12 +68,12 @@ BODIES = {"CreateNotebookExecutionJob": "notebook_execution_job", "CancelOperati
 UNVERSIONED = "ui"  # Google's REST clients of all versions poll operations there
 
 
-def make_app(methods: Methods, service: NotebookService, faults: Faults) -> Starlette:
+def make_app(methods: Methods, service: NotebookService, faults: Faults, scripts: Scripts) -> Starlette:
     """Return the application: the API's methods, and the emulator's own."""
     parse = methods.in_threads("parse", _parse)
     render = methods.in_threads("render", _render)
     bodies = _Bodies()
-    routes = own_routes(service, faults)
+    routes = own_routes(service, faults, scripts)
     own = methods.in_threads("own", lambda *arguments: _own(routes, *arguments))
 
     async def call_api(request: Request) -> Response:
@@ -197,7 +200,9 @@ def _render(answer: Message, as_numbers: bool) -> Response:
     return JSONResponse(to_json(answer, as_numbers=as_numbers))
 
 
-def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.Pattern[str], Callable[..., Any]]]:
+def own_routes(
+    service: NotebookService, faults: Faults, scripts: Scripts
+) -> list[tuple[str, re.Pattern[str], Callable[..., Any]]]:
     """Return the emulator's own requests: HTTP method, path, and a function of the body and the path's parts."""
 
     def force_state(body: object, job_id: str) -> None:
@@ -205,7 +210,14 @@ def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.P
             raise InvalidArgument("The body is no object with a jobState.")
         service.force_state(job_id, str(body.get("jobState"))[:100])
 
+    def add_script(body: object) -> None:
+        try:
+            scripts.add(Script.from_json(body))
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from None
+
     return [
+        ("GET", re.compile("jobs"), lambda _: [to_json(job, as_numbers=False) for job in service.all_jobs()]),
         ("POST", re.compile("jobs/([^/]+)/state"), force_state),
         ("GET", re.compile("health"), lambda _: {"status": "ok"}),
         ("GET", re.compile("calls"), lambda _: faults.calls()),
@@ -213,6 +225,9 @@ def own_routes(service: NotebookService, faults: Faults) -> list[tuple[str, re.P
         ("GET", re.compile("faults"), lambda _: faults.standing()),
         ("POST", re.compile("faults"), lambda body: faults.add(Fault.from_json(body))),
         ("DELETE", re.compile("faults"), lambda _: faults.clear()),
+        ("GET", re.compile("scripts"), lambda _: scripts.standing()),
+        ("POST", re.compile("scripts"), add_script),
+        ("DELETE", re.compile("scripts"), lambda _: scripts.clear()),
     ]
 
 

@@ -7,6 +7,7 @@ next one removes the folders that it left.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -16,17 +17,60 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, Protocol, cast
 
 import psutil
+from google.rpc import code_pb2
 
 from airflow_provider_nbjob.emulator.environment import hidden_from_kernel, runner_environment
 from airflow_provider_nbjob.emulator.processes import MARK, kill_marked, kill_tree
+from airflow_provider_nbjob.job import JobState
 
+log = logging.getLogger(__name__)
+
+LOG_TAIL = 4_000  # bytes of the log of a process that ended early, which the emulator's log quotes
 PREFIX = "job-"
 # The files in the folder of a run; a notebook may add others.
 _MADE = {"work", "log.txt"}
 _MADE_LATER = {"input.ipynb", "output.ipynb", "output.partial", "outcome.json"}
+
+
+class Outcome(NamedTuple):
+    """The end of a run.
+
+    :param state: terminal state of the job
+    :param code: of google.rpc.Code, for the job's status
+    :param message: for the job's status; empty if it succeeded
+    """
+
+    state: JobState
+    code: int = code_pb2.OK
+    message: str = ""
+
+
+class NotebookRun(Protocol):
+    """The run of one notebook: by a process with a kernel (`Runner`), or as a script says (`ScriptedRun`)."""
+
+    def begin(self, notebook: bytes, kernel_name: str) -> None:
+        """Run a notebook.
+
+        :param kernel_name: kernel to run it with; empty: the notebook's own
+        """
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the run has ended; return False if it has not after so many seconds."""
+
+    def kill(self) -> None:
+        """End the run with all that it started."""
+
+    def output(self) -> bytes | None:
+        """Return the executed notebook as far as it ran, or None if there is none."""
+
+    def outcome(self) -> Outcome:
+        """Return the end of the run, once `wait` has returned True."""
+
+    def end(self) -> None:
+        """End the run, and remove what it made."""
 
 
 class Runner:
@@ -64,9 +108,35 @@ class Runner:
         with suppress(BrokenPipeError), self._input as line:  # a process that was killed has no outcome
             line.write(json.dumps(kernel_name).encode() + b"\n")
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until the process has ended; return False if it has not after so many seconds."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def kill(self) -> None:
         """End the process with all that it started."""
         kill_tree(self._root)
+
+    def output(self) -> bytes | None:
+        """Return the executed notebook as far as it ran, or None if there is none."""
+        output = self.folder / "output.ipynb"
+        return output.read_bytes() if output.exists() else None
+
+    def outcome(self) -> Outcome:
+        """Return the end of the run."""
+        try:
+            outcome = json.loads((self.folder / "outcome.json").read_text())
+            succeeded, message = bool(outcome["succeeded"]), str(outcome["message"])
+        except (OSError, ValueError, KeyError, TypeError):
+            log.error("The process in %s ended early:\n%s", self.folder, _tail(self.folder / "log.txt"))
+            succeeded, message = False, "The process that ran the notebook ended early."
+        if succeeded:
+            return Outcome(JobState.SUCCEEDED)
+        # The API does not document the code of a job whose cell raised.
+        return Outcome(JobState.FAILED, code_pb2.UNKNOWN, message)
 
     def end(self) -> None:
         """End the process with all that it started, and remove its folder."""
@@ -76,6 +146,16 @@ class Runner:
         with suppress(BrokenPipeError):
             self._input.close()
         _remove(self.folder)
+
+
+def _tail(path: Path) -> str:
+    """Return the last `LOG_TAIL` bytes of a file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
+            return file.read(LOG_TAIL).decode(errors="replace")
+    except OSError as error:
+        return f"There is no log: {error}"
 
 
 def _remove(folder: Path) -> None:

@@ -17,12 +17,17 @@ from airflow_provider_nbjob.emulator.http_server import HttpServer
 from airflow_provider_nbjob.emulator.methods import Methods
 from airflow_provider_nbjob.emulator.ports import listen
 from airflow_provider_nbjob.emulator.rest_api import make_app
+from airflow_provider_nbjob.emulator.scripts import Script, Scripts
 from airflow_provider_nbjob.emulator.secret_manager import Secrets
 from airflow_provider_nbjob.emulator.service import NotebookService
 from airflow_provider_nbjob.emulator.storage import Storage, reachable
 from airflow_provider_nbjob.emulator.store import Store
 
 PROJECT = "emulator-project"
+NOT_RUN = Script(
+    state="FAILED",
+    message="No script matches this job, and this emulator runs no notebooks: it was started with --no-kernels.",
+)
 
 
 class Emulator:
@@ -36,6 +41,8 @@ class Emulator:
     :param max_concurrent: notebooks that run at once
     :param cleanup_delay: seconds between the end of a job and that of its operation
     :param can_cancel: if False, the cancel of an operation is answered UNIMPLEMENTED
+    :param runs_notebooks: if False, no kernel is started: a job that has no script, see `Scripts`, fails
+    :param makes_buckets: make a bucket when it is first named
     :param buckets: buckets to make
     :param uploads: (folder, ``gs://`` URI) pairs to upload at start
     :param secrets: (name, payload) pairs, each a version of a secret
@@ -54,6 +61,8 @@ class Emulator:
         max_concurrent: int = 2,
         cleanup_delay: float = 5.0,
         can_cancel: bool = True,
+        runs_notebooks: bool = True,
+        makes_buckets: bool = False,
         buckets: Sequence[str] = (),
         uploads: Sequence[tuple[Path, str]] = (),
         secrets: Sequence[tuple[str, bytes]] = (),
@@ -64,7 +73,8 @@ class Emulator:
         self._ports = (grpc_port, rest_port, storage_port)
         self._max_concurrent, self._cleanup_delay, self._can_cancel = max_concurrent, cleanup_delay, can_cancel
         self._buckets, self._uploads, self._secrets = buckets, uploads, secrets
-        self._environment = environment
+        self._environment, self._makes_buckets = environment, makes_buckets
+        self._scripts = Scripts() if runs_notebooks else Scripts(otherwise=NOT_RUN)
         self._resources = ExitStack()
         self.token = token
         self.grpc_address = self.rest_url = self.storage_url = ""
@@ -87,7 +97,7 @@ class Emulator:
         secrets = Secrets(self._data_dir)
         for name, payload in self._secrets:
             secrets.add(name, payload)
-        storage = Storage(self._host, storage_port, self._data_dir, self.token)
+        storage = Storage(self._host, storage_port, self._data_dir, self.token, makes_buckets=self._makes_buckets)
         stack.callback(storage.stop)
         for bucket in self._buckets:
             storage.create_bucket(bucket)
@@ -102,6 +112,7 @@ class Emulator:
             max_concurrent=self._max_concurrent,
             cleanup_delay=self._cleanup_delay,
             environment=self._environment,
+            scripts=self._scripts,
         )
         stack.callback(engine.stop)
         service, faults = NotebookService(store, engine, can_cancel=self._can_cancel), Faults()
@@ -110,7 +121,8 @@ class Emulator:
         listen(self._host, grpc_port, "--grpc-port").close()  # gRPC's own error does not name the reason
         grpc_server = GrpcServer(self._host, grpc_port, methods, self.token)
         stack.callback(grpc_server.stop)
-        rest = HttpServer(make_app(methods, service, faults), self._host, rest_port, self.token, "--rest-port")
+        app = make_app(methods, service, faults, self._scripts)
+        rest = HttpServer(app, self._host, rest_port, self.token, "--rest-port")
         stack.callback(rest.stop)
         client_host = reachable(self._host)
         client_host = f"[{client_host}]" if ":" in client_host else client_host

@@ -35,9 +35,11 @@ from airflow_provider_nbjob.emulator.messages import (
     CreateRequest,
     DeleteRequest,
     GetRequest,
+    GetTemplateRequest,
     JobMessage,
     ListRequest,
     ListResponse,
+    TemplateMessage,
 )
 from airflow_provider_nbjob.emulator.operations import operation_message
 from airflow_provider_nbjob.emulator.store import Kept, Operation, Store, set_state
@@ -47,6 +49,7 @@ from airflow_provider_nbjob.job import JobName, JobState
 log = logging.getLogger(__name__)
 
 VIEW_FULL = 2
+ONE_CLICK = 2  # of `NotebookRuntimeType`
 _OPERATION = re.compile(r"projects/[^/]+/locations/[^/]+/(notebookExecutionJobs/[^/]+/)?operations/[^/]+")
 
 
@@ -60,6 +63,16 @@ def project_number(project: str) -> str:
 def canonical(name: str) -> str:
     """Return a resource name with the project's number in place of its id."""
     return re.sub(r"^projects/([^/]+)", lambda match: f"projects/{project_number(match[1])}", name)
+
+
+def _find_template(name: re.Match[str]) -> None:
+    """Raise the error for a template that does not exist.
+
+    :param name: a match of `TEMPLATE`
+    :raises NotFound: for the id ``not-found``
+    """
+    if name["id"] == "not-found":
+        raise NotFound(f"NotebookRuntimeTemplate {name[0]} was not found.")
 
 
 class NotebookService:
@@ -86,9 +99,8 @@ class NotebookService:
         check_job(request.notebook_execution_job, job_id, location)
         job = JobMessage()
         job.CopyFrom(request.notebook_execution_job)
-        template = TEMPLATE.fullmatch(job.notebook_runtime_template_resource_name)
-        if template and template["id"] == "not-found":
-            raise NotFound(f"NotebookRuntimeTemplate {template[0]} was not found.")
+        if template := TEMPLATE.fullmatch(job.notebook_runtime_template_resource_name):
+            _find_template(template)
         for output_only in ("status", "create_time", "update_time"):
             job.ClearField(output_only)
         set_state(job, JobState.QUEUED)
@@ -156,6 +168,17 @@ class NotebookService:
         self._store.put_operation(operation)
         return self._shown(operation, version)
 
+    def get_template(self, request: GetTemplateRequest) -> TemplateMessage:
+        """Serve GetNotebookRuntimeTemplate: every template exists, but that of the id ``not-found``."""
+        template = TEMPLATE.fullmatch(request.name)
+        if template is None:
+            raise InvalidArgument(f"Invalid resource name: {request.name[:200]!r}.")
+        self._parent(request.name.rpartition("/notebookRuntimeTemplates/")[0])
+        _find_template(template)
+        return TemplateMessage(
+            name=canonical(request.name), display_name=template["id"], notebook_runtime_type=ONE_CLICK
+        )
+
     # --- google.longrunning.Operations ---
 
     def get_operation(self, request: operations_pb2.GetOperationRequest, version: str) -> operations_pb2.Operation:
@@ -197,6 +220,10 @@ class NotebookService:
         return empty_pb2.Empty()
 
     # --- for tests ---
+
+    def all_jobs(self) -> list[JobMessage]:
+        """Return the jobs of all projects and locations, the oldest first, without direct content."""
+        return [_view(kept.job, 0) for kept in self._store.jobs()]
 
     def force_state(self, job_id: str, state: str) -> None:
         """Set the state of a job, which its run can no longer change; a terminal state stops the run."""

@@ -34,12 +34,13 @@ class Storage:
     :param port: 0 for a free one
     :param data_dir: its folder ``cloudstorage`` holds the objects, see `Objects`
     :param token: each request must carry it
+    :param makes_buckets: make a bucket when it is first named; default False
     :raises OSError: if the port is taken
     :raises ValueError: if the token has another form than `guard.TOKEN`
     """
 
-    def __init__(self, host: str, port: int, data_dir: Path, token: str) -> None:
-        self._objects = Objects(data_dir / "cloudstorage")
+    def __init__(self, host: str, port: int, data_dir: Path, token: str, *, makes_buckets: bool = False) -> None:
+        self._objects = Objects(data_dir / "cloudstorage", makes_buckets=makes_buckets)
         self._app = StorageApp(self._objects)
         try:
             self._server = HttpServer(self._app, host, port, token, "--storage-port")

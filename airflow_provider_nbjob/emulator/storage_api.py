@@ -1,8 +1,8 @@
 """Cloud Storage's JSON API over `Objects`, for Google's Python client, gcsfs, `gcloud storage` and dbt-bigquery.
 
-Served are buckets (insert, get, list, delete), objects (get, list, patch, update, delete, compose, copy, rewrite),
-downloads with ranges, and the three kinds of uploads. There is no XML API (signed URLs), no batch, no ACL and no IAM,
-and there are no versions.
+Served are buckets (insert, get, list, delete, testIamPermissions), objects (get, list, patch, update, delete, compose,
+copy, rewrite), downloads with ranges, and the three kinds of uploads. There is no XML API (signed URLs), no batch, no
+ACL and no IAM: who has the token has all permissions. There are no versions.
 
 Content moves in slices, each of which occupies a thread for milliseconds; a client that does not send or read occupies
 none. So no client keeps another one waiting.
@@ -80,6 +80,7 @@ def _table(
         ("GET", bucket, buckets.get_bucket),
         ("DELETE", bucket, buckets.delete_bucket),
         ("GET", f"{bucket}/storageLayout", buckets.get_storage_layout),
+        ("GET", f"{bucket}/iam/testPermissions", buckets.test_permissions),
         ("GET", f"{bucket}/o", objects.list_objects),
         ("GET", object_, objects.get_object),
         ("PATCH", object_, objects.patch_object),

@@ -258,17 +258,21 @@ class Store:
                     raise
                 raise ResourceExhausted(f"The list takes more than {LIST_SECONDS:g} s: ask for less.") from error
 
-    def unfinished(self) -> list[Kept]:
-        """Return the jobs that have not ended, in the order that they came."""
+    def jobs(self, *, unfinished: bool = False) -> list[Kept]:
+        """Return the jobs of all locations, in the order that they came.
+
+        :param unfinished: leave out those that have ended; default False
+        """
+        where = "NOT is_terminal" if unfinished else "TRUE"
         with self._db.lock:
-            rows = self._db.execute("SELECT uid FROM jobs WHERE NOT is_terminal ORDER BY create_time, rowid").fetchall()
+            rows = self._db.execute(f"SELECT uid FROM jobs WHERE {where} ORDER BY create_time, rowid").fetchall()  # noqa: S608
         found = []
         for (uid,) in rows:
             try:
                 if (job := self.get_by_uid(uid)) is not None:
                     found.append(Kept(uid, job))
             except DecodeError as error:
-                log.error("Job %s is damaged in %s, and cannot go on: %s", uid, self._path, error)
+                log.error("Job %s is damaged in %s, and is left out: %s", uid, self._path, error)
         return found
 
     def find(self, job_id: str) -> list[str]:

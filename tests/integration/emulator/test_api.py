@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.api_core.exceptions import AlreadyExists, InvalidArgument, NotFound
 from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient
-from google.cloud.aiplatform_v1.types import JobState, NotebookExecutionJobView
+from google.cloud.aiplatform_v1.types import JobState, NotebookExecutionJobView, NotebookRuntimeType
 
 from tests.support.emulator_jobs import PARENT, create, job_name, make_job, new_id, template, wait_for_state
 from tests.support.patience import patient
@@ -248,6 +248,17 @@ def test_all_errors_are_found_at_once(client: NotebookServiceClient) -> None:
 def test_a_template_that_is_not_there_is_not_found(client: NotebookServiceClient) -> None:
     with pytest.raises(NotFound, match=r"NotebookRuntimeTemplate .*/not-found was not found"):
         create(client, make_job(notebook_runtime_template_resource_name=template("not-found")), new_id())
+    with pytest.raises(NotFound, match=r"NotebookRuntimeTemplate .*/not-found was not found"):
+        client.get_notebook_runtime_template(name=template("not-found"))
+
+
+def test_any_other_template_is_there(client: NotebookServiceClient) -> None:
+    shown = client.get_notebook_runtime_template(name=template("a100"))
+    assert re.fullmatch(r"projects/\d{12}/locations/us-central1/notebookRuntimeTemplates/a100", shown.name)
+    assert (shown.display_name, shown.notebook_runtime_type) == ("a100", NotebookRuntimeType.ONE_CLICK)
+    for name in (f"{PARENT}/notebookRuntimeTemplates/", PARENT, template("a", location="moon"), "a100"):
+        with pytest.raises(InvalidArgument):
+            client.get_notebook_runtime_template(name=name)
 
 
 @pytest.mark.parametrize("location", ["global", "moon", "us-central", "US-CENTRAL1"])

@@ -58,6 +58,7 @@ def test_all_versions_serve_all_methods(http: httpx.Client, version: str) -> Non
     waited = http.post(f"/{version}/{operation}:wait", json={"timeout": f"{patient(10):g}s"}).json()
     assert waited["done"] is True
     assert http.post(f"/{version}/{operation}:cancel", json={}).json() == {}
+    assert http.get(f"/{version}/{template('a100')}").json()["notebookRuntimeType"] == "ONE_CLICK"
     assert http.delete(f"/{version}/{operation}").json() == {}
     assert http.get(f"/{version}/{operation}").status_code == 404
     deletion = http.delete(f"/{version}/{job}").json()

@@ -82,6 +82,16 @@ def test_a_bucket_with_another_name_is_refused(api: httpx.Client, name: str) -> 
     assert (answer.status_code, answer.json()["error"]["errors"][0]["reason"]) == (400, "invalid")
 
 
+def test_who_has_the_token_has_all_permissions(client: google_storage.Client, bucket: google_storage.Bucket) -> None:
+    asked = ["storage.objects.get", "storage.objects.create", "storage.buckets.setIamPolicy"]
+    assert sorted(bucket.test_iam_permissions(asked)) == sorted(asked)
+    for none in ([], ["storage.objects.fly"], ["iam.serviceAccounts.actAs"]):
+        with pytest.raises(BadRequest):
+            bucket.test_iam_permissions(none)
+    with pytest.raises(NotFound):
+        client.bucket("no-such-bucket").test_iam_permissions(asked)
+
+
 # --- uploads ---
 
 

@@ -79,7 +79,8 @@ API = [
 ]
 OWN = [
     ("POST", "jobs/{}/state"),
-    *((verb, what) for verb in ("GET", "DELETE") for what in ("calls", "faults", "health")),
+    *(("GET", "jobs"), ("POST", "scripts")),
+    *((verb, what) for verb in ("GET", "DELETE") for what in ("calls", "faults", "health", "scripts")),
 ]
 STORAGE = [
     *(("GET", "b"), ("POST", "b"), ("GET", "b/{}"), ("DELETE", "b/{}"), ("GET", "b/{}/o"), ("GET", "b/{}/o/{}")),
@@ -141,6 +142,8 @@ def check(
     body=b"",
 )
 @example(route=("POST", f"/v1/{PARENT}/notebookExecutionJobs"), names=[], query=[], body=b'{"\\ud800": 1}')
+@example(route=("POST", "/emulator/scripts"), names=[], query=[], body=b'{"results": {"\\ud800": NaN}, "cell": 1e999}')
+@example(route=("POST", "/emulator/scripts"), names=[], query=[], body=b'{"job": "\\ud800", "results": {"a": [[1]]}}')
 @example(route=("POST", "/emulator/faults"), names=[], query=[], body=b'{"rpc": ' + b"[" * 95 + b"]" * 95 + b"}")
 def test_any_request_to_the_api(
     http: httpx.Client,
@@ -180,6 +183,7 @@ RPCS = [
         for version in ("v1", "v1beta1")
         for verb in ("Create", "Get", "List", "Delete")
     ),
+    "/google.cloud.aiplatform.v1.NotebookService/GetNotebookRuntimeTemplate",
     *(f"/google.longrunning.Operations/{verb}Operation" for verb in ("Get", "Cancel", "Delete")),
     "/google.longrunning.Operations/ListOperations",
 ]

@@ -17,6 +17,7 @@ from airflow_provider_nbjob.emulator import grpc_api
 from airflow_provider_nbjob.emulator.faults import Faults
 from airflow_provider_nbjob.emulator.http_server import HttpServer
 from airflow_provider_nbjob.emulator.rest_api import ROUTES, own_routes
+from airflow_provider_nbjob.emulator.scripts import Scripts
 from airflow_provider_nbjob.emulator.server import Emulator
 from airflow_provider_nbjob.hooks.emulator_token import emulator_channel
 from tests.support.patience import patient
@@ -77,7 +78,7 @@ def routes_of(app: Any) -> Iterator[tuple[str, str]]:
 
 
 def rest_routes() -> Iterator[tuple[str, str]]:
-    own = [(verb, pattern, "emulator") for verb, pattern, _ in own_routes(None, Faults())]
+    own = [(verb, pattern, "emulator") for verb, pattern, _ in own_routes(None, Faults(), Scripts())]
     api = [(verb, pattern, version) for verb, pattern, _ in ROUTES for version in ("v1", "v1beta1", "ui")]
     for verb, pattern, prefix in [*own, *api]:
         path = re.sub(r"\(\?:[^()]*\)\?", "", pattern.pattern)  # what may be missing

@@ -164,7 +164,7 @@ def test_jobs_and_operations_of_an_earlier_version_go_on(tmp_path: Path) -> None
         assert operation
         assert kept
         assert (operation.uid, operation.version) == (kept.uid, "v1")
-        assert [each.job.display_name for each in store.unfinished()] == ["old"]
+        assert [each.job.display_name for each in store.jobs(unfinished=True)] == ["old"]
         store.close()
     store = Store(path)
     assert store.delete(kept.uid)
@@ -181,7 +181,7 @@ def test_one_damaged_job_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptur
     db.close()
     store = Store(path)
     assert len(listed(store)) == 49
-    assert "job-7" not in [each.job.display_name for each in store.unfinished()]
+    assert "job-7" not in [each.job.display_name for each in store.jobs(unfinished=True)]
     pages: list[object] = []
     after = None
     while True:

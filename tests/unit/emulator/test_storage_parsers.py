@@ -14,7 +14,7 @@ from google.api_core.exceptions import BadRequest, RequestRangeNotSatisfiable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_nbjob.emulator.downloads import Gunzip, byte_range
+from airflow_provider_nbjob.emulator.downloads import PACKED_SLICE, Gunzip, byte_range
 from airflow_provider_nbjob.emulator.related import MAX_HEAD_BYTES, RelatedBody, boundary_of
 from airflow_provider_nbjob.emulator.storage_messages import SLICE, fields_of, json_object
 from airflow_provider_nbjob.emulator.stored_object import fields_fault
@@ -124,6 +124,18 @@ def unpack(content: bytes) -> bytes:
 @given(st.lists(st.binary(max_size=100).map(lambda each: each * 5000), min_size=1, max_size=4), st.integers(0, 40))
 def test_packed_files_are_unpacked_in_small_pieces(members: list[bytes], padding: int) -> None:
     assert unpack(b"".join(map(gzip.compress, members)) + bytes(padding)) == b"".join(members)
+
+
+@pytest.mark.parametrize("padding", [1, 12, PACKED_SLICE, 3 * PACKED_SLICE])
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_padding_may_begin_at_any_byte(padding: int, beyond: int) -> None:
+    content = random.Random(1).randbytes(PACKED_SLICE)
+    packed = gzip.compress(content, compresslevel=0)
+    name = b"n" * ((beyond - len(packed) - 1) % PACKED_SLICE)  # so long that the member ends at a slice, or beside it
+    named = packed[:3] + b"\x08" + packed[4:10] + name + b"\0" + packed[10:]
+    assert (len(named) - beyond) % PACKED_SLICE == 0
+    assert unpack(named + bytes(padding)) == content
+    assert unpack(named + bytes(padding) + named) == content * 2
 
 
 def test_many_empty_members_are_unpacked_piece_by_piece() -> None:
