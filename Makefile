@@ -13,9 +13,11 @@ QUIETLY := $(shell test -t 2 || echo --quiet)
 # More processes than cores: they mostly wait, for kernels and for Airflow.
 WORKERS ?= 3
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
+PRODUCTION := tests/system/test_faults.py tests/system/production tests/unit/plugins tests/security/plugins
+DIST ?= dist
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: help demo ui test test-busy test-all lint unit integration random browser stress-ng test-faults chaos bench bench-ui constraints clean
+.PHONY: help demo ui test test-busy test-all lint unit integration random browser stress-ng production postgresql-and-redis test-faults chaos bench bench-watch bench-airflow bench-ui matrix matrix-ci compatibility docs constraints dependencies dist clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,7 +40,7 @@ ui: $(VENV)/installed  ## an Airflow to look at in a browser, with finished exam
 test: lint browser  ## what a pull request needs: lint, types, unit and integration tests; COVERAGE=yes measures it
 	@echo "== lint and types passed; now unit tests, tests on the emulator, and four in a real Airflow"
 	@echo "== about 10 minutes on two quiet cores; NBJOB_TEST_PATIENCE=4 multiplies every bound of a wait"
-	$(PYTEST) -m "not test_all" $(if $(COVERAGE),--cov --cov-report=term)
+	$(PYTEST) -m "not test_all and not production" $(if $(COVERAGE),--cov --cov-report=term)
 	@echo "== passed. Left to 'make test-all': the fault matrix, the whole UI, every example, 'make demo' and 'make ui'"
 
 test-busy: stress-ng  ## `test` on a machine whose cores are busy: beside `stress-ng --cpu 4`
@@ -72,22 +74,79 @@ stress-ng:
 		echo "== installing stress-ng" && $(SUDO) apt-get update -qq && \
 		$(SUDO) apt-get install -y -qq --no-install-recommends stress-ng >/dev/null; }
 
+production: $(VENV)/production postgresql-and-redis  ## faults and load on PostgreSQL, Redis and Celery, two of each process (60 min); SHORT=yes
+	@echo "== two schedulers, workers and triggerers; $(if $(SHORT),the losses of one of two, small numbers: about 13,the whole matrix: about 60) minutes"
+	$(BIN)/python -m pytest --production $(if $(SHORT),-m "production or one_of_two",--whole) $(PRODUCTION)
+	@$(if $(SHORT),,$(BIN)/python -m tests.system.production.report && echo "== docs/deployment.md has the table")
+
+$(VENV)/production: $(VENV)/installed
+	@echo "== installing Celery and the drivers of PostgreSQL and Redis"
+	@$(BIN)/uv pip install $(QUIETLY) --no-cache --python $(BIN)/python --constraint constraints.txt --editable '.[test,production]'
+	@touch $@
+
+postgresql-and-redis:
+	@command -v redis-server >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { \
+		echo "== installing PostgreSQL and Redis" && $(SUDO) apt-get update -qq && \
+		RUNLEVEL=1 $(SUDO) apt-get install -y -qq --no-install-recommends postgresql redis-server >/dev/null; }
+
 test-faults: $(VENV)/installed  ## the fault matrix with its full numbers, of which `test-all` uses smaller ones
 	$(BIN)/python -m pytest tests/system/test_faults.py --whole
 
-chaos: $(VENV)/installed  ## 200 deferred jobs while all goes wrong around their triggerer (8 min); SEED=n repeats one, MINUTES=5
+chaos: $(VENV)/installed  ## 200 deferred jobs, a third submitted in the triggerer, while all goes wrong around it (8 min); SEED=n repeats one, MINUTES=5
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
-bench: $(VENV)/installed  ## what a thousand deferred jobs cost, beside the Google provider's triggers (45 min; BENCH=--help)
+bench: bench-watch bench-airflow  ## what deferred jobs cost, beside other providers: both of the next two (2 h 15 min)
+
+bench-watch: $(VENV)/bench  ## what a thousand deferred jobs cost a triggerer (45 min; BENCH=--help)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
-bench-ui: $(VENV)/installed  ## what the page of 10,000 jobs, and the tab of a notebook of 5 MB, cost the API server (3 min)
+bench-airflow: $(VENV)/bench  ## what a task costs a whole Airflow (90 min; WHOLE=--help, WHOLE='--tasks 40')
+	$(BIN)/python -m tests.benchmarks.whole_airflow $(WHOLE)
+
+$(VENV)/bench: $(VENV)/installed
+	@echo "== installing the provider of Databricks, whose notebook operator is measured beside ours"
+	@$(BIN)/uv pip install $(QUIETLY) --no-cache --python $(BIN)/python --constraint constraints.txt --editable '.[test,bench]'
+	@touch $@
+
+bench-ui: $(VENV)/production postgresql-and-redis  ## what the page of 10,000 jobs, and the tab of a notebook of 5 MB, cost the API server (5 min)
 	$(BIN)/python -m tests.benchmarks.listing
+	$(BIN)/python -m tests.benchmarks.listing --database postgresql
 	$(BIN)/python -m tests.benchmarks.notebook_tab
 
+# nox calls uv, which is in the same folder as nox.
+NOX = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nox
+
+matrix: $(VENV)/installed browser  ## the tests with every version that is claimed (2 h, goes on where it stopped); CELL=, PARTS=unit
+	$(NOX) $(if $(CELL),--session $(CELL)) -- $(PARTS)
+	$(MAKE) compatibility
+
+matrix-ci: $(VENV)/installed  ## one cell of each minor of Airflow: unit tests, and a run, a clear and a mark in it
+	$(NOX) --session $(shell $(PYTHON) -c 'from scripts.compatibility import CI; print(*CI)') -- unit airflow again
+
+compatibility: $(VENV)/installed  ## write docs/compatibility.md from the results of `make matrix`
+	$(BIN)/python -m scripts.compatibility
+
+docs: $(VENV)/docs  ## build this documentation as a site, tests/output/site/index.html; a warning is an error
+	$(BIN)/python -m scripts.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "== tests/output/site/index.html"
+
+$(VENV)/docs: $(VENV)/installed
+	@echo "== installing MkDocs"
+	@$(BIN)/uv pip install $(QUIETLY) --no-cache --python $(BIN)/python --constraint constraints.txt --editable '.[test,docs]'
+	@touch $@
+
 constraints: $(VENV)/installed  ## resolve constraints.txt anew
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra test --extra examples \
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra test --extra examples --extra production --extra bench --extra docs \
 		--no-emit-index-url --no-annotate --no-header --upgrade --output-file constraints.txt
 
+dependencies: $(VENV)/production $(VENV)/bench  ## write docs/dependencies.md from pyproject.toml and what is installed
+	$(BIN)/python -m scripts.dependencies
+
+dist: $(VENV)/installed  ## build the sdist and the wheel into dist/, and check what the package index would show
+	@rm -f $(DIST)/airflow_provider_nbjob-*
+	$(BIN)/uv build $(QUIETLY) --no-cache --python $(BIN)/python --no-build-isolation --out-dir $(DIST)
+	$(BIN)/twine check --strict $(DIST)/airflow_provider_nbjob-*
+
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .demo .ui tests/output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .demo .ui dist tests/output .pytest_cache .mypy_cache .ruff_cache

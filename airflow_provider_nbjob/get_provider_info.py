@@ -41,6 +41,7 @@ def get_provider_info() -> dict[str, Any]:
         "plugins": [
             {"name": "notebook_jobs", "plugin-class": f"{PACKAGE}.plugins.notebook_jobs.NotebookJobsPlugin"},
         ],
+        "cli": [f"{PACKAGE}.doctor.command_line.get_cli_commands"],  # Airflow 3.1 does not ask for it
         "config": {"nbjob": {"description": "Notebook execution jobs.", "options": _options()}},
     }
 
@@ -48,43 +49,48 @@ def get_provider_info() -> dict[str, Any]:
 def _options() -> dict[str, dict[str, str | None]]:
     """Return the options of the section `nbjob` of Airflow's configuration."""
     return {
-        "max_requests_per_minute": {
-            "description": (
-                "Requests a minute that one triggerer sends, at most, to look at the jobs of one project"
-                " in one region, over all connections to it; the time between looks stretches accordingly."
-                " A whole number above 0; for anything else the log has an error, and the default is used."
-                " The API's own quota is, by project and region, 60 to 600 a minute."
-            ),
-            "version_added": "0.1.0",
-            "type": "integer",
-            "example": None,
-            "default": "60",
-        },
-        "direct_content_max_bytes": {
-            "description": (
-                "Size up to which a notebook is sent in the request that submits its job; a larger one is"
-                " uploaded beside the job's output and run from there. The API documents no limit."
-            ),
-            "version_added": "0.1.0",
-            "type": "integer",
-            "example": None,
-            "default": "4000000",
-        },
-        "allowed_api_endpoints": {
-            "description": (
-                "Hosts that the argument or the connection's extra `api_endpoint` may name, separated by"
-                " commas, without ports: credentials are sent to these. `*.example.com` stands for every"
-                " host below example.com, `localhost` for all loopback addresses too. Plaintext"
-                " (`http://`, without credentials) goes only to loopback addresses and to hosts that are"
-                " listed without an asterisk. Empty: no host may be named. Always allowed are Google's"
-                " regional host of a job's location, the domain of GOOGLE_CLOUD_UNIVERSE_DOMAIN, and, in"
-                " plaintext, NBJOB_EMULATOR_HOST."
-            ),
-            "version_added": "0.1.0",
-            "type": "string",
-            "example": "*.googleapis.com, api.example.com",
-            "default": "*.googleapis.com, localhost",
-        },
+        "max_requests_per_minute": _option(
+            "integer",
+            "60",
+            "Requests that one triggerer sends in any 60 seconds, at most, to look at the jobs of one project in one"
+            " region, over all connections to it. It looks more often while an end is likely, and less often than"
+            " `poll_interval` only if it must for this limit. A whole number above 0; for anything else the log has an"
+            " error, and the default is used. The API's own quota is, by project and region, 60 to 600 a minute.",
+        ),
+        "triggerer_read_max_bytes": _option(
+            "integer",
+            "2097152",
+            "Size up to which a triggerer reads the executed notebook of a deferred task's job that succeeded, two at a"
+            " time for each connection and location; a worker reads a larger one. 0: workers read all of them. A whole"
+            " number from 0 on; for anything else the log has an error, and the default is used.",
+        ),
+        "direct_content_max_bytes": _option(
+            "integer",
+            "4000000",
+            "Size up to which a notebook is sent in the request that submits its job; a larger one is uploaded beside"
+            " the job's output and run from there. The API documents no limit.",
+        ),
+        "allowed_api_endpoints": _option(
+            "string",
+            "*.googleapis.com, localhost",
+            "Hosts that the argument or the connection's extra `api_endpoint` may name, separated by commas, without"
+            " ports: credentials are sent to these. `*.example.com` stands for every host below example.com,"
+            " `localhost` for all loopback addresses too. Plaintext (`http://`, without credentials) goes only to"
+            " loopback addresses and to hosts that are listed without an asterisk. Empty: no host may be named. Always"
+            " allowed are Google's regional host of a job's location, the domain of GOOGLE_CLOUD_UNIVERSE_DOMAIN, and,"
+            " in plaintext, NBJOB_EMULATOR_HOST.",
+            example="*.googleapis.com, api.example.com",
+        ),
+    }
+
+
+def _option(kind: str, default: str, description: str, *, example: str | None = None) -> dict[str, str | None]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": example,
+        "default": default,
     }
 
 

@@ -88,7 +88,7 @@ def rule_of(error: BaseException) -> Rule:
     return BY_CODE.get(error.code, _OUTAGE) if isinstance(error, ApiError) else _OUTAGE
 
 
-@dataclass
+@dataclass(slots=True)
 class Streak:
     """The consecutive errors of one wait, until a poll succeeds.
 

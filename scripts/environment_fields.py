@@ -45,7 +45,9 @@ def message(descriptor: Descriptor) -> dict[str, Any]:
 
 def repeated(field: FieldDescriptor) -> Any:
     """Return a field's kind, in a list if it has several values."""
-    return [kind(field)] if field.is_repeated else kind(field)
+    # protobuf 4 has no `is_repeated`, and protobuf 7 no `label`.
+    is_repeated = field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED
+    return [kind(field)] if is_repeated else kind(field)
 
 
 def kind(field: FieldDescriptor) -> Any:

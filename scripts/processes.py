@@ -171,10 +171,10 @@ def migrate(processes: Processes, environment: dict[str, str], folder: Path) -> 
         raise SystemExit(f"airflow db migrate failed; see {log_path}")
 
 
-def stop(process: subprocess.Popen[str], seconds: float = 20) -> None:
+def stop(process: subprocess.Popen[Any], seconds: float = 20, how: signal.Signals = signal.SIGTERM) -> None:
     """End a process that leads a group, by SIGKILL to the whole group if it does not end in time."""
     if process.poll() is None:
-        process.terminate()
+        process.send_signal(how)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:

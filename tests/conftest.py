@@ -11,20 +11,24 @@ import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 from xdist.remote import Producer
 
-from tests.support import keeper
+from tests.support import fault_table, keeper
 from tests.support.emulator_process import EmulatorProcess, example_emulator
 from tests.support.fixtures import worker_id
 from tests.support.paths import CHECKOUT
 from tests.support.patience import patient
 from tests.support.process_state import as_it_was
-from tests.support.progress import FAULT_LINE, Progress
+from tests.support.progress import Progress
 from tests.support.promises import proven_by
 from tests.support.scheduling import ByWhatIsShared, rank_of
+from tests.support.services import PostgreSQL
 
 # Airflow makes its home when it is imported, by default in that of the user. Processes that run at once have one each.
 os.environ["AIRFLOW_HOME"] = str(CHECKOUT / "tests" / "output" / f"airflow-{worker_id()}")
 # Where pytest makes its numbered folders; unlike with --basetemp, two runs at once have one each.
 os.environ["PYTEST_DEBUG_TEMPROOT"] = str(CHECKOUT / "tests" / "output")
+
+# The tests of a user's repository, which have a session of their own; see `tests/system/test_user_repository.py`.
+collect_ignore = ["user_repository"]
 
 # How long an example takes, and how long it takes to make, depends on the machine. `make random` searches for longer.
 PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -34,7 +38,8 @@ settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--whole``: the fault matrix with its full numbers, which takes three times as long."""
+    """Add ``--whole`` (full numbers, which take three times as long) and ``--production`` to the fault matrix."""
+    parser.addoption("--production", action="store_true", help="run the fault matrix on PostgreSQL, Redis and Celery")
     parser.addoption("--whole", action="store_true", help="run the fault matrix with its full numbers")
 
 
@@ -59,13 +64,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByWhatI
     return ByWhatIsShared(config, log)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the fault matrix, whose lines come from the processes that ran its cases."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the fault matrix, whose rows come from the processes that ran its cases; keep it where it is documented."""
     ended = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
-    lines = [value for report in ended for name, value in report.user_properties if name == FAULT_LINE]
-    if lines:
+    if rows := fault_table.rows_of(ended):
         terminalreporter.section("faults, and what came of them")
-        terminalreporter.write_line("\n".join(lines))
+        terminalreporter.write_line(fault_table.as_text(rows))
+    if config.getoption("--production"):
+        from tests.system.production import report
+
+        terminalreporter.write_line(report.keep(rows, ended))
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
@@ -109,3 +117,13 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProce
     """Start one emulator for the session, with the example notebooks."""
     with example_emulator(tmp_path_factory, "emulator") as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def metadata_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of an empty database for Airflow's tables: SQLite's, or PostgreSQL's with ``--production``."""
+    if not request.config.getoption("--production"):
+        yield f"sqlite:///{tmp_path_factory.mktemp('metadata') / 'airflow.db'}"
+        return
+    with PostgreSQL() as server:
+        yield server.create_database("metadata")

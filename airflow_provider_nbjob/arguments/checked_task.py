@@ -13,6 +13,7 @@ from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, checks
 from airflow_provider_nbjob.job.checks import Rule, optional, problems_of
 from airflow_provider_nbjob.lifecycle.final_errors import never_retried
+from airflow_provider_nbjob.lifecycle.task_output import valid_xcom_keys
 from airflow_provider_nbjob.notebook import ON_OUTPUT_ERROR
 from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 
@@ -34,6 +35,7 @@ END_RULES: dict[str, Rule] = {
     "on_output_error": checks.choice(ON_OUTPUT_ERROR),
     "result_max_bytes": checks.whole_number(0, "bytes"),
     "max_output_bytes": checks.whole_number(1, "bytes"),
+    "xcom_keys": valid_xcom_keys,
 }
 
 

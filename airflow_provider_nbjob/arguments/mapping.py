@@ -6,10 +6,14 @@ class override `partial`, as `BaseOperatorMeta` documents. It returns an `Operat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
+
+from airflow_provider_nbjob.arguments.from_trigger import MAPPABLE, StartsInTriggerer, trigger_args
+from airflow_provider_nbjob.lifecycle.task_output import keys_of
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.arguments.checked_task import CheckedTask
@@ -42,14 +46,30 @@ class CheckedPartial(OperatorPartial):
         """Check all known arguments, then map the task, as Airflow's `expand` does."""
         self._expand_called = True  # else Airflow warns, after an error, that it was never mapped
         self._task.check_expanded(self._given, mapped_kwargs)
-        return super().expand(**mapped_kwargs)
+        return self._started(super().expand(**mapped_kwargs), mapped_kwargs)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
         """Check all known arguments, then map the task, as Airflow's `expand_kwargs` does."""
         self._expand_called = True
         if isinstance(kwargs, Sequence):
             self._task.check_expanded_kwargs(self._given, [item for item in kwargs if isinstance(item, Mapping)])
-        return super().expand_kwargs(kwargs, strict=strict)
+        names = {name for item in kwargs for name in item} if isinstance(kwargs, Sequence) else ()
+        return self._started(super().expand_kwargs(kwargs, strict=strict), names)
+
+    def _started(self, mapped: Any, names: Iterable[str]) -> Any:
+        """Say of a mapped task whether it starts in the triggerer: its class can say it of no single task.
+
+        :param names: of the arguments that it is mapped over
+        """
+        if not issubclass(self._task, StartsInTriggerer):
+            return mapped
+        given, arguments = self._given, None
+        if given.get("start_from_trigger") and {*names} <= MAPPABLE:
+            values = {**_defaults_of(self._task), **given}
+            values["pushed_keys"] = keys_of(values["multiple_outputs"], values["xcom_keys"])
+            arguments = trigger_args(self._task, values, self.kwargs.get("dag"))
+        mapped.start_trigger_args, mapped.start_from_trigger = arguments, arguments is not None
+        return mapped
 
     @property
     def _task(self) -> type[CheckedTask]:
@@ -58,3 +78,9 @@ class CheckedPartial(OperatorPartial):
     @property
     def _given(self) -> dict[str, Any]:
         return {**self.defaults, **self.kwargs}
+
+
+def _defaults_of(kind: type) -> dict[str, Any]:
+    """Return the defaults of the arguments of an operator, by name; those of a derived class win."""
+    initializers = [vars(each).get("__init__") for each in reversed(kind.__mro__[:-1])]
+    return {one.name: one.default for init in initializers if init for one in signature(init).parameters.values()}

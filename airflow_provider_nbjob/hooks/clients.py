@@ -120,6 +120,15 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
+def google_host(service: str) -> str:
+    """Return the host of a service of Google's that has no regions, such as ``iam.googleapis.com``.
+
+    :param service: the first label of the host; it comes from this package's code only
+    :raises InvalidJob: if ``GOOGLE_CLOUD_UNIVERSE_DOMAIN`` holds no domain
+    """
+    return f"{service}.{_universe()}"
+
+
 def _universe() -> str:
     """Return the universe domain.
 

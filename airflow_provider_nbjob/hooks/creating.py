@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from airflow_provider_nbjob import metrics
 from airflow_provider_nbjob.exceptions import (
     TRANSIENT_CODES,
     ApiError,
@@ -14,6 +15,7 @@ from airflow_provider_nbjob.exceptions import (
 )
 from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.attempts import ATTEMPT, Attempts
+from airflow_provider_nbjob.hooks.hook_lineage import report_notebook
 from airflow_provider_nbjob.hooks.notebook_service import CreateNotebookExecutionJobRequest, NotebookExecutionJob
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.job.mark import MARK_LABEL
@@ -28,6 +30,13 @@ NOT_PERFORMED_CODES = frozenset({"RESOURCE_EXHAUSTED", "ABORTED"})
 
 def create(hook: NotebookExecutionJobHook, request: CreateNotebookExecutionJobRequest) -> str:
     """Send a create until it is answered, and return the job's resource name; see the hook's method for the errors."""
+    name = _performed(hook, request)
+    metrics.send(metrics.JOBS_SUBMITTED)
+    report_notebook(hook, request.notebook_execution_job.gcs_notebook_source.uri, "add_input_asset")
+    return name
+
+
+def _performed(hook: NotebookExecutionJobHook, request: CreateNotebookExecutionJobRequest) -> str:
     parent, job_id, sent = request.parent, request.notebook_execution_job_id, request.notebook_execution_job
     what = f"create of job {job_id or '(id minted by the API)'} in {parent}"
     started = datetime.now(timezone.utc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow.providers.common.compat.sdk import conf
@@ -21,7 +21,8 @@ from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.bounded_calls import within
 from airflow_provider_nbjob.hooks.clients import storage_client
 from airflow_provider_nbjob.hooks.dataform import DataformRepository
-from airflow_provider_nbjob.hooks.retrying import code_of, credentials_error, is_an_answer
+from airflow_provider_nbjob.hooks.hook_lineage import report_notebook
+from airflow_provider_nbjob.hooks.retrying import code_of, counted, credentials_error, is_an_answer
 from airflow_provider_nbjob.job import DIRECT_NAME, JobName, bucket_and_path
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, OUTPUT_SECONDS, SOURCE_MAX_BYTES
@@ -88,7 +89,10 @@ class NotebookFiles:
         bucket, path = bucket_and_path(uri, "gcs_notebook_source")
         what = f"read {uri} to put parameters into"
         try:
-            return within(SOURCE_SECONDS, what, lambda: self._content(bucket, path, generation, SOURCE_MAX_BYTES))
+            with counted(permissions.GET_OBJECT):
+                content = within(
+                    SOURCE_SECONDS, what, lambda: self._content(bucket, path, generation, SOURCE_MAX_BYTES)
+                )
         except NotFound:
             which = f"{uri!r}, generation {generation}," if generation else repr(uri)
             raise InvalidJob(f"gcs_notebook_source: there is no object {which} to put parameters into") from None
@@ -98,6 +102,8 @@ class NotebookFiles:
             raise InvalidJob(f"gcs_notebook_source: {uri!r} cannot be read: {error}") from None
         except Exception as error:  # the library raises its own, requests' and google.auth's
             raise self._failed(what, error, permissions.GET_OBJECT, bucket) from error
+        report_notebook(self._hook, uri, "add_input_asset")
+        return content
 
     def read_dataform_notebook(
         self,
@@ -141,7 +147,8 @@ class NotebookFiles:
             blob.upload_from_string(content, content_type="application/x-ipynb+json", **_patient())
 
         try:
-            within(SOURCE_SECONDS, what, write)
+            with counted(permissions.CREATE_OBJECT):
+                within(SOURCE_SECONDS, what, write)
         except Exception as error:
             raise self._failed(what, error, permissions.CREATE_OBJECT, bucket) from error
 
@@ -181,9 +188,12 @@ class NotebookFiles:
             notebooks.sort(key=lambda blob: blob.name != expected)
             return StoredNotebook.of(notebooks[0]) if notebooks else None
 
-        return self._within(
+        found = self._within(
             timeout, f"look for the executed notebook in {folder}", look, permissions.LIST_OBJECTS, bucket
         )
+        if found:
+            report_notebook(self._hook, found.uri, "add_output_asset")
+        return found
 
     def stat_notebook(self, uri: str, generation: int | None = None) -> StoredNotebook | None:
         """Return a notebook in Cloud Storage as an object, or None if there is none; one attempt of 30 s at most.
@@ -262,6 +272,34 @@ class NotebookFiles:
         except NotebookUnreadable as error:
             raise NotebookUnreadable(f"The executed notebook {uri} cannot be read: {error}") from None
 
+    # --- without a job ---
+
+    def check_folder(self, uri: str) -> None:
+        """Ask for one object below a bucket or folder, whether or not there is one; one attempt of 30 s at most.
+
+        :param uri: ``gs://bucket`` or ``gs://bucket/folder``
+        :raises ApiError: if it cannot be listed
+        """
+        bucket, path = bucket_and_path(uri)
+        prefix = f"{path.rstrip('/')}/" if path else ""
+
+        def look() -> None:
+            next(iter(storage_client(self._hook).list_blobs(bucket, prefix=prefix, max_results=1, **ONCE)), None)
+
+        self._within(ONCE_SECONDS, f"list {uri}", look, permissions.LIST_OBJECTS, bucket)
+
+    def held_permissions(self, bucket: str, asked: Collection[str]) -> set[str]:
+        """Return which of some permissions the caller has on a bucket; one attempt of 30 s at most.
+
+        :raises ApiError: if Cloud Storage does not say
+        """
+
+        def ask() -> set[str]:
+            return set(storage_client(self._hook).bucket(bucket).test_iam_permissions(list(asked), **ONCE))
+
+        what = f"ask for the permissions on the bucket {bucket}"
+        return self._within(ONCE_SECONDS, what, ask, permissions.GET_OBJECT, bucket)
+
     # --- inside ---
 
     def _output(self, uri: str, generation: int | None, max_bytes: int, seconds: float, **options: Any) -> bytes:
@@ -298,7 +336,8 @@ class NotebookFiles:
         :raises ApiError: for any other error of the call
         """
         try:
-            return within(seconds, what, call)
+            with counted(access):
+                return within(seconds, what, call)
         except (NotebookUnreadable, InvalidJob):
             raise
         except Exception as error:  # the library raises its own, requests' and google.auth's

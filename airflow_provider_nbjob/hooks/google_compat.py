@@ -1,4 +1,7 @@
-"""All that is used of Airflow's Google provider beside its public API, read in version 22.8.0."""
+"""All that is used of Airflow's Google provider, and of google-auth, beside their public APIs.
+
+Read in versions 22.8.0 and 2.62.2.
+"""
 
 from __future__ import annotations
 
@@ -23,3 +26,8 @@ def cached_credentials(hook: GoogleBaseHook) -> Any:
 def forget_credentials(hook: GoogleBaseHook) -> None:
     """Have a hook ask for its credentials again."""
     setattr(hook, _CACHED, None)
+
+
+def source_credentials(credentials: Any) -> Any:
+    """Return the credentials that impersonate, of those of an impersonated account; None if there are none."""
+    return getattr(credentials, "_source_credentials", None)

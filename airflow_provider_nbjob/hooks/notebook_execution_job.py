@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -27,8 +26,8 @@ from airflow_provider_nbjob.hooks.notebook_service import (
     NotebookExecutionJob,
 )
 from airflow_provider_nbjob.hooks.polling import Poller, poll_until_ended
-from airflow_provider_nbjob.hooks.stopping import await_deletion, cancel_operations, is_inactive
-from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult, state_of
+from airflow_provider_nbjob.hooks.stopping import await_deletion, stop
+from airflow_provider_nbjob.job import JOB_ID_FORM, JobName, JobResult
 from airflow_provider_nbjob.job.deadlines import Deadline
 from airflow_provider_nbjob.job.intervals import POLL_SECONDS
 from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, new_nonce
@@ -94,7 +93,7 @@ class NotebookExecutionJobHook(ConnectedHook):
         :raises CreateUnanswered: the job may have been submitted
         """
         if isinstance(job, NotebookExecutionJobSpec):
-            job.validate()
+            job = job.validated()
             notebook_execution_job_id = notebook_execution_job_id or job.notebook_execution_job_id
             job = job.to_api(self.get_project_id(project_id, location))
         parent = self.get_parent(project_id, location)
@@ -190,13 +189,12 @@ class NotebookExecutionJobHook(ConnectedHook):
 
     def list_changes(
         self, *, location: str, project_id: str | None = None, page_token: str = ""
-    ) -> tuple[list[tuple[str, str, float]], str]:
+    ) -> tuple[list[Any], str]:
         """Return a page of the jobs of a location, the one that changed last first; one attempt.
 
-        Reads the plain protobuf messages: wrapping each in proto-plus would be most of what a sweep costs.
-
         :param page_token: of the page before; default: the first page
-        :return: a (name, state, time of the change in POSIX seconds) for each job, and the token of the next page
+        :return: the plain protobuf message of each job, and the token of the next page. To wrap each in proto-plus
+            would be most of what a sweep costs: see `wrapped`
         """
         asked = {
             "parent": self.get_parent(project_id, location),
@@ -207,10 +205,13 @@ class NotebookExecutionJobHook(ConnectedHook):
         }
         request = _message(ListNotebookExecutionJobsRequest, "page_token", asked)
         page = self._list_page(request, location, retry=False, renew=True)
-        return [
-            (job.name, str(state_of(job)), job.update_time.seconds + job.update_time.nanos / 1e9)
-            for job in type(page).pb(page).notebook_execution_jobs
-        ], page.next_page_token
+        return list(type(page).pb(page).notebook_execution_jobs), page.next_page_token
+
+    @staticmethod
+    def wrapped(message: Any) -> NotebookExecutionJob:
+        """Return the job of a plain protobuf message."""
+        job: NotebookExecutionJob = NotebookExecutionJob.wrap(message)
+        return job
 
     def delete_notebook_execution_job(
         self,
@@ -258,17 +259,7 @@ class NotebookExecutionJobHook(ConnectedHook):
         :param grace: seconds that a cancelled job is given before it is deleted
         :return: whether there was such a job
         """
-        job = self.get_job_name(name, location, project_id)
-        try:
-            if cancel_operations(self, job) and is_inactive(self, job, within=grace):
-                self.log.info("Stopped notebook job %s", job)
-                return True
-            self.delete_notebook_execution_job(name=str(job), wait=grace)
-        except JobLost:
-            self.log.info("Notebook job %s is gone already", job)
-            return False
-        self.log.info("Stopped notebook job %s by deleting it", job)
-        return True
+        return stop(self, self.get_job_name(name, location, project_id), grace=grace)
 
     # --- waiting -------------------------------------------------------------------------------------------
 
@@ -378,8 +369,7 @@ def masked_result(
 ) -> JobResult:
     """Return what a job came to, without the secrets that Airflow masks: it gets into XComs and exceptions."""
     result = JobResult.from_job(job, output_notebook_uri=output_notebook_uri)
-    result = result.with_output_error(output_error) if output_error else result
-    return replace(result, status=redact(result.status), display_name=redact(result.display_name))
+    return (result.with_output_error(output_error) if output_error else result).with_texts(redact)
 
 
 def _message(kind: Callable[[Any], T], field: str, value: Any) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_nbjob.hooks.lazy_packages import lazy_packages
+from airflow_provider_nbjob.lazy_packages import lazy_packages
 
 with lazy_packages("google.cloud.aiplatform_v1", "google.cloud.aiplatform_v1.types"):
     from google.cloud.aiplatform_v1.services.notebook_service import NotebookServiceClient

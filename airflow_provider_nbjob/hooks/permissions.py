@@ -16,11 +16,13 @@ class Access(NamedTuple):
     """The access that a request needs.
 
     :param permission: of IAM
-    :param role: the narrowest predefined role that README recommends and that has the permission
+    :param role: the narrowest predefined role that docs/how-to/permissions.md recommends and that has the permission
+    :param method: of the API, by which the request is counted; empty for what no request of ours asks for
     """
 
     permission: str
     role: str
+    method: str = ""
 
 
 _COLAB_USER = "roles/aiplatform.colabEnterpriseUser"
@@ -28,19 +30,23 @@ _VIEWER = "roles/storage.objectViewer"
 
 # The permissions of aiplatform: https://cloud.google.com/iam/docs/roles-permissions/aiplatform. Google documents none
 # for the cancel of an operation: that of the job's create is a guess.
-CREATE_JOB = Access("aiplatform.notebookExecutionJobs.create", _COLAB_USER)
-GET_JOB = Access("aiplatform.notebookExecutionJobs.get", _COLAB_USER)
-LIST_JOBS = Access("aiplatform.notebookExecutionJobs.list", _COLAB_USER)
-DELETE_JOB = Access("aiplatform.notebookExecutionJobs.delete", _COLAB_USER)
-LIST_OPERATIONS = Access("aiplatform.operations.list", _COLAB_USER)
-CANCEL_OPERATION = Access("aiplatform.notebookExecutionJobs.create", _COLAB_USER)
+CREATE_JOB = Access("aiplatform.notebookExecutionJobs.create", _COLAB_USER, "CreateNotebookExecutionJob")
+GET_JOB = Access("aiplatform.notebookExecutionJobs.get", _COLAB_USER, "GetNotebookExecutionJob")
+LIST_JOBS = Access("aiplatform.notebookExecutionJobs.list", _COLAB_USER, "ListNotebookExecutionJobs")
+DELETE_JOB = Access("aiplatform.notebookExecutionJobs.delete", _COLAB_USER, "DeleteNotebookExecutionJob")
+GET_TEMPLATE = Access("aiplatform.notebookRuntimeTemplates.get", _COLAB_USER, "GetNotebookRuntimeTemplate")
+LIST_OPERATIONS = Access("aiplatform.operations.list", _COLAB_USER, "ListOperations")
+GET_OPERATION = Access("aiplatform.operations.list", _COLAB_USER, "GetOperation")
+CANCEL_OPERATION = Access("aiplatform.notebookExecutionJobs.create", _COLAB_USER, "CancelOperation")
 # https://cloud.google.com/storage/docs/access-control/iam-json lists the permission of each method.
-LIST_OBJECTS = Access("storage.objects.list", _VIEWER)
-GET_OBJECT = Access("storage.objects.get", _VIEWER)
-CREATE_OBJECT = Access("storage.objects.create", "roles/storage.objectCreator")
+LIST_OBJECTS = Access("storage.objects.list", _VIEWER, "ListObjects")
+GET_OBJECT = Access("storage.objects.get", _VIEWER, "GetObject")
+CREATE_OBJECT = Access("storage.objects.create", "roles/storage.objectCreator", "CreateObject")
 # https://cloud.google.com/dataform/reference/rest/v1beta1/projects.locations.repositories: by method.
-LIST_REPOSITORY = Access("dataform.repositories.queryDirectoryContents", "roles/dataform.codeViewer")
-READ_REPOSITORY = Access("dataform.repositories.readFile", "roles/dataform.codeViewer")
+LIST_REPOSITORY = Access(
+    "dataform.repositories.queryDirectoryContents", "roles/dataform.codeViewer", "QueryDirectoryContents"
+)
+READ_REPOSITORY = Access("dataform.repositories.readFile", "roles/dataform.codeViewer", "ReadFile")
 # https://cloud.google.com/iam/docs/service-account-permissions: to run a job as an account, and to impersonate one.
 ACT_AS = Access("iam.serviceAccounts.actAs", "roles/iam.serviceAccountUser")
 GET_TOKEN = Access("iam.serviceAccounts.getAccessToken", "roles/iam.serviceAccountTokenCreator")
@@ -48,6 +54,11 @@ GET_TOKEN = Access("iam.serviceAccounts.getAccessToken", "roles/iam.serviceAccou
 # PERMISSION_DENIED for another reason than a missing role: a disabled API (SERVICE_DISABLED in
 # https://cloud.google.com/apis/design/errors), billing, or VPC Service Controls, in the words that Google has for them.
 _OTHER_REASONS = ("has not been used in project", "it is disabled", "VPC Service Controls", "billing")
+
+
+def is_about_a_role(answer: str) -> bool:
+    """Return whether an answer PERMISSION_DENIED is most likely about a missing role, by its text."""
+    return not any(reason in answer for reason in _OTHER_REASONS)
 
 
 @dataclass(frozen=True)
@@ -72,19 +83,22 @@ class Need:
         :param message: names the request, and has Google's answer
         :param answer: Google's, which decides if it says what is missing
         """
-        if any(reason in answer for reason in _OTHER_REASONS):
+        if not is_about_a_role(answer):
             return ApiError(message, "PERMISSION_DENIED")
-        error = ApiError(f"{message}. {self._sentence(answer, account_of(self.hook))}", "PERMISSION_DENIED")
-        error.public_message = f"{message}. {self._sentence(answer, 'the account of the connection')}"
+        message = message.removesuffix(".")
+        error = ApiError(f"{message}. Most likely {self._sentence(answer, account_of(self.hook))}", "PERMISSION_DENIED")
+        error.public_message = f"{message}. Most likely {self._sentence(answer, 'the account of the connection')}"
         return error
+
+    def lacking(self) -> str:
+        """Return the sentence that names the account, the permission, a role and the resource, for a known lack."""
+        return self._sentence("", account_of(self.hook))
 
     def _sentence(self, answer: str, account: str) -> str:
         access, resource = self.access, self.resource
         if self.runs_as and ("actAs" in answer or "act as" in answer):
             access, resource = ACT_AS, f"the service account {self.runs_as}"
-        sentence = (
-            f"Most likely {account} lacks the permission {access.permission}, which {access.role} has, on {resource}."
-        )
+        sentence = f"{account} lacks the permission {access.permission}, which {access.role} has, on {resource}."
         if self.runs_as and access is CREATE_JOB:
             sentence += f" It needs {ACT_AS.permission}, which {ACT_AS.role} has, on {self.runs_as} too."
         return str(redact(sentence))

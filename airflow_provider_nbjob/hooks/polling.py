@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_nbjob.exceptions import InvalidJob, JobLost, JobTimeout
@@ -24,16 +25,16 @@ class Poll(NamedTuple):
     pause: float | None
 
 
-def poll_twice(request: Callable[[], T]) -> T:
+async def poll_twice(request: Callable[[], Awaitable[T]]) -> T:
     """Send a request, and once more if the answer is that the job is gone.
 
     :raises JobLost: if the second answer says so too
     """
     try:
-        return request()
+        return await request()
     except JobLost:
-        time.sleep(CONFIRM_SECONDS)
-    return request()
+        await asyncio.sleep(CONFIRM_SECONDS)
+    return await request()
 
 
 class Poller:

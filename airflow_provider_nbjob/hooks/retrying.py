@@ -6,7 +6,8 @@ import functools
 import http.client
 import socket
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import grpc
@@ -16,6 +17,7 @@ from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.auth.exceptions import GoogleAuthError, TransportError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from airflow_provider_nbjob import metrics
 from airflow_provider_nbjob.exceptions import (
     ApiError,
     ConnectionUnavailable,
@@ -23,7 +25,7 @@ from airflow_provider_nbjob.exceptions import (
     InvalidJob,
     NotebookExecutionJobError,
 )
-from airflow_provider_nbjob.hooks.permissions import GET_TOKEN, Need
+from airflow_provider_nbjob.hooks.permissions import GET_TOKEN, Access, Need
 from airflow_provider_nbjob.job import plain_text
 from airflow_provider_nbjob.masking import redact
 
@@ -82,7 +84,7 @@ def perform(
     renew: Callable[[], None],
     renews: bool = True,
     credentials: Callable[[], Any] | None = None,
-    need: Need | None = None,
+    need: Need | None,
 ) -> T:
     """Send a request: retry transient errors with exponential back-off and jitter, and translate Google's exceptions.
 
@@ -96,7 +98,8 @@ def perform(
     :param renew: drops the client, called after an error of `RENEWING_CODES` or of the credentials
     :param renews: whether to send the request once more after UNAUTHENTICATED
     :param credentials: returns the credentials of the client, to find out why gRPC got no token from them
-    :param need: what the request needs, for an error PERMISSION_DENIED
+    :param need: what the request needs, for an error PERMISSION_DENIED; also counts the request, see `counted`. None
+        for a request that no task sends
     :raises InvalidJob: for INVALID_ARGUMENT
     :raises CredentialsUnavailable: if there are no credentials that can be used
     :raises ApiError: for anything else
@@ -105,7 +108,8 @@ def perform(
 
     def attempt() -> T:
         try:
-            return call()
+            with counted(need.access) if need else nullcontext():
+                return call()
         except NotebookExecutionJobError:
             raise
         except GoogleAuthError as error:
@@ -144,6 +148,19 @@ def perform(
     if (attempts := retrying.statistics["attempt_number"]) > 1:
         log.info("The %s succeeded at attempt %s", what, attempts)
     return answer
+
+
+@contextmanager
+def counted(access: Access) -> Iterator[None]:
+    """Count a call of the API, and its error if it ends with one of Google's, or of the connection."""
+    metrics.send(metrics.API_CALLS, method=access.method)
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ApiError) or not isinstance(error, NotebookExecutionJobError):
+            known = credentials_error(error, access.method) if isinstance(error, GoogleAuthError) else error
+            metrics.send(metrics.API_ERRORS, method=access.method, code=code_of(known))
+        raise
 
 
 def may_have_been_performed(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from google.longrunning.operations_pb2 import CancelOperationRequest, GetOperationRequest, ListOperationsRequest
 from google.rpc import code_pb2
 
+from airflow_provider_nbjob import metrics
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost
 from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.attempts import ATTEMPT
@@ -16,6 +17,21 @@ from airflow_provider_nbjob.masking import redact
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+
+
+def stop(hook: NotebookExecutionJobHook, job: JobName, *, grace: float) -> bool:
+    """Stop a job, and return whether there was one; see `NotebookExecutionJobHook.cancel_notebook_execution_job`."""
+    try:
+        how = ""
+        if not (cancel_operations(hook, job) and is_inactive(hook, job, within=grace)):
+            hook.delete_notebook_execution_job(name=str(job), wait=grace)
+            how = " by deleting it"
+    except JobLost:
+        hook.log.info("Notebook job %s is gone already", job)
+        return False
+    metrics.send(metrics.JOBS_STOPPED)
+    hook.log.info("Stopped notebook job %s%s", job, how)
+    return True
 
 
 def cancel_operations(hook: NotebookExecutionJobHook, job: JobName) -> bool:
@@ -84,7 +100,7 @@ def await_deletion(hook: NotebookExecutionJobHook, job: JobName, operation: Any,
                 f"look at {operation.name}",
                 job.location,
                 not_found=JobLost,
-                access=permissions.LIST_OPERATIONS,
+                access=permissions.GET_OPERATION,
             )
         except JobLost:
             return

@@ -141,6 +141,7 @@ class Record:
     :param state: the job's state at its end, or None while the job goes on
     :param message: the job's `status.message`
     :param created: time of creation in UTC, or None if unknown
+    :param gcs_output_uri: the bucket or folder in which the API writes the job's output
     :param output_error: the reason why the executed notebook could not be read
     :param failed_cell: number of the cell that failed, or None if unknown
     :param error: name and text of the exception that this cell raised
@@ -152,6 +153,7 @@ class Record:
     message: str = ""
     steps: JobSteps = field(default_factory=JobSteps)
     created: datetime | None = None
+    gcs_output_uri: str = ""
     output_notebook_uri: str = ""
     output_error: str = ""
     failed_cell: int | None = None
@@ -191,6 +193,7 @@ def parse_record(value: Any) -> Record | None:
         message=_cut(status.get("message"), MESSAGE_MAX) if isinstance(status, Mapping) else "",
         steps=JobSteps.from_xcom(value.get("states")),
         created=_moment(value.get("create_time")),
+        gcs_output_uri=_text(value.get("gcs_output_uri"), 4 * NAME_MAX),
         output_notebook_uri=_text(value.get("output_notebook_uri"), 4 * NAME_MAX),
         output_error=_cut(value.get("output_error"), OUTPUT_ERROR_MAX),
         failed_cell=number,

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import html
+import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any
 
+from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job.name import JobName
 from airflow_provider_nbjob.job.state import JobState, state_of
+from airflow_provider_nbjob.notebook.text import log_lines, storable
 
 OUTPUT_ERROR_MAX = 2 * 1024  # characters of `output_error`
 
 
 def plain_text(message: str) -> str:
-    """Convert the HTML of the API's `status.message` to plain text.
+    """Convert the HTML of the API's `status.message` to plain text that a database accepts.
 
     Drop tags, convert line breaks to newlines, and resolve entities.
     """
     text = re.sub(r"(?i)<\s*(?:br|/p|/div|/li)\s*/?\s*>", "\n", message)
     text = re.sub(r"</?[a-zA-Z][^<>]*>", "", text)
-    return re.sub(r"[ \t]*\n\s*", "\n", html.unescape(text)).strip()
+    return storable(re.sub(r"[ \t]*\n\s*", "\n", html.unescape(text)).strip())
 
 
 def _timestamp(value: Any) -> str | None:
@@ -36,6 +40,7 @@ class JobResult:
     :param job_id: last part of `name`
     :param job_state: the job's state
     :param status: ``{"code": google.rpc.Code as int, "message": plain text}``; code 0 if no error occurred
+    :param display_name: the job's display name
     :param gcs_output_uri: the bucket or folder in which the API writes the output of jobs
     :param output_notebook_uri: URI of the executed notebook; None if the job wrote none, or if the notebook could not
         be looked for
@@ -67,7 +72,7 @@ class JobResult:
             job_id=JobName.parse(job.name).job_id,
             job_state=state_of(job),
             status={"code": job.status.code, "message": plain_text(job.status.message)},
-            display_name=job.display_name,
+            display_name=storable(job.display_name),
             gcs_output_uri=job.gcs_output_uri,
             output_notebook_uri=output_notebook_uri,
             schedule_resource_name=job.schedule_resource_name or None,
@@ -75,15 +80,37 @@ class JobResult:
             update_time=_timestamp(job.update_time),
         )
 
+    def with_texts(self, change: Callable[[Any], Any]) -> JobResult:
+        """Return a copy with a function applied to the texts that a user or the API chose, such as one that masks."""
+        return replace(self, status=change(self.status), display_name=change(self.display_name))
+
     def with_output_error(self, text: str) -> JobResult:
         """Return a copy with an `output_error` that a database accepts, cut to `OUTPUT_ERROR_MAX` characters."""
-        from airflow_provider_nbjob.notebook.text import log_lines
-
         return replace(self, output_error="\n".join(log_lines(text))[:OUTPUT_ERROR_MAX])
 
     def to_xcom(self) -> dict[str, Any]:
         """Return the result as JSON values, with the API's name of the state."""
         return {**asdict(self), "job_state": str(self.job_state)}
+
+    def keyed(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return parts and results by their names, as JSON values; a part wins. Names of neither are left out."""
+        values = {**self.results, **self.to_xcom()}
+        return {key: values[key] for key in keys if key in values}
+
+    def to_json(self) -> str:
+        """Return the result as a text that `from_json` reads."""
+        return json.dumps(self.to_xcom())
+
+    @classmethod
+    def from_json(cls, text: Any) -> JobResult | None:
+        """Return the result that a text holds, or None if it holds none. Never raise."""
+        try:
+            values = json.loads(text)
+            values["job_state"] = JobState(values["job_state"])
+            result = cls(**{part.name: values[part.name] for part in fields(cls)})
+            return result if JobName.parse(result.name).job_id == result.job_id else None
+        except (TypeError, ValueError, KeyError, RecursionError, InvalidJob):
+            return None
 
     def succeeded(self, *, accept_partial_success: bool = False) -> bool:
         """Return whether the job is a success.
@@ -92,6 +119,18 @@ class JobResult:
         """
         partial = self.job_state is JobState.PARTIALLY_SUCCEEDED
         return self.job_state.is_success or (partial and accept_partial_success)
+
+    @property
+    def seconds(self) -> float | None:
+        """Return the seconds from the job's creation to its end; None if it has not ended, or a time is not known."""
+        if not self.job_state.is_terminal:
+            return None
+        try:
+            created, ended = (datetime.fromisoformat(str(time)) for time in (self.create_time, self.update_time))
+            seconds = (ended - created).total_seconds()
+        except (TypeError, ValueError):
+            return None
+        return seconds if seconds >= 0 else None
 
     @property
     def output_line(self) -> str:

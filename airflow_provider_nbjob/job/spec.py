@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,20 @@ class NotebookExecutionJobSpec:
     job_timeout: Any = None
     notebook_execution_job_id: Any = None
 
-    def validate(self) -> None:
-        """Check every rule.
+    def validated(self) -> NotebookExecutionJobSpec:
+        """Check every rule, and return the job with the content of `direct_notebook_source`, which is read once.
 
         :raises InvalidJob: if any rule is broken, with one message for each problem
         """
-        if problems := self.problems():
+        content, found = self.direct_notebook_source, []
+        if content is not None:
+            try:
+                content = _content(content)
+            except InvalidJob as error:
+                found = [f"direct_notebook_source: {problem}" for problem in error.problems]
+        if problems := found + self.problems(reading=False):
             raise InvalidJob(problems)
+        return replace(self, direct_notebook_source=content)
 
     def problems(self, *, unknown: Collection[str] = (), reading: bool = True) -> list[str]:
         """Return one message for each broken rule.
@@ -134,15 +141,14 @@ class NotebookExecutionJobSpec:
                 yield f"{name}: {value!r} is not in the job's location {self.location!r}"
 
     def to_api(self, project_id: str) -> dict[str, Any]:
-        """Return the job as the API accepts it, in the proto's snake case. Call `validate` first.
+        """Return the job as the API accepts it, in the proto's snake case. Call it on what `validated` returned.
 
         :param project_id: project of a runtime template that is given by its bare id
         """
         job = {
             "display_name": self.display_name,
             "gcs_notebook_source": _wrapped(self.gcs_notebook_source, "uri"),
-            "direct_notebook_source": self.direct_notebook_source
-            and {"content": _content(self.direct_notebook_source)},
+            "direct_notebook_source": _wrapped(self.direct_notebook_source, "content"),
             "dataform_repository_source": _wrapped(
                 self.dataform_repository_source, "dataform_repository_resource_name"
             ),
@@ -179,10 +185,6 @@ def as_timedelta(value: Any) -> timedelta:
         with suppress(OverflowError):
             return timedelta(seconds=value)
     raise ValueError(f"{value!r} is no duration: give a timedelta, seconds, or a text such as '3600s'")
-
-
-def _content(source: bytes | Path) -> bytes:
-    return read_notebook(source) if isinstance(source, Path) else source
 
 
 def _wrapped(value: Any, key: str) -> Any:
@@ -257,12 +259,16 @@ def _display_name(value: Any) -> Iterator[str]:
         yield f"{value[:30]!r}... has {len(value)} characters; at most {DISPLAY_NAME_MAX} are allowed"
 
 
+def _content(source: Any) -> bytes:
+    if not isinstance(source, (bytes, Path)):
+        kind = type(source).__name__
+        raise InvalidJob(f"{names.shown(source)} is of type {kind}; it must be a path, or a notebook as JSON")
+    return read_notebook(source)
+
+
 def _direct_notebook_source(value: Any) -> Iterator[str]:
-    if not isinstance(value, (bytes, Path)):
-        yield f"{names.shown(value)} is of type {type(value).__name__}; it must be a path, or a notebook as JSON"
-        return
     try:
-        read_notebook(value)
+        _content(value)
     except InvalidJob as error:
         yield from error.problems
 
@@ -313,7 +319,7 @@ def _job_timeout(value: Any) -> Iterator[str]:
 def _template(value: Any) -> Iterator[str]:
     if not isinstance(value, str) or not (_TEMPLATE.fullmatch(value) or _TEMPLATE_ID.fullmatch(value)):
         yield (
-            f"{value!r} is neither a template id nor of the form"
+            f"{names.shown(value)} is neither a template id nor of the form"
             " projects/{project}/locations/{location}/notebookRuntimeTemplates/{template}"
         )
 

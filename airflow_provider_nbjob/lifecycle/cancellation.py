@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_nbjob.airflow_compat import NotInThisAirflow, state_of_task, xcom_of_task
+from airflow_provider_nbjob.airflow_compat import NotInThisAirflow, is_api_server_up, state_of_task, xcom_of_task
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, parse_record
 
@@ -127,12 +127,14 @@ def stop_unless_tried_again(ti: Any, name: JobName, *, stop: Callable[..., None]
 def _will_be_tried_again(ti: Any, log: Any) -> bool:
     """Return whether Airflow will run another try of the task.
 
-    If Airflow does not answer within `ASK_SECONDS`, return False: an unattended job would cost money. If this version
-    of Airflow cannot be asked, return True.
+    If Airflow does not answer within `ASK_SECONDS`, return False: an unattended job would cost money. But if its API
+    server is down, nobody has marked or cleared the task: the worker ends because it cannot reach the server. Then
+    return True, as if this version of Airflow cannot be asked.
     """
     if ti.try_number > ti.max_tries:
         return False
     goes_on: list[bool] = []
+    is_up: list[bool] = []
 
     def ask() -> None:
         try:
@@ -143,16 +145,27 @@ def _will_be_tried_again(ti: Any, log: Any) -> bool:
             )
             goes_on.append(True)
         except Exception:  # Airflow does not answer
-            goes_on.append(False)
+            return
 
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(ASK_SECONDS)
-    return goes_on == [True]
+    def look() -> None:
+        is_up.append(is_api_server_up(ASK_SECONDS))
+
+    asking, looking = (threading.Thread(target=target, daemon=True) for target in (ask, look))
+    end_time = time.monotonic() + ASK_SECONDS
+    asking.start()
+    looking.start()
+    asking.join(ASK_SECONDS)
+    if goes_on:
+        return goes_on[0]
+    looking.join(max(0.0, end_time - time.monotonic()))
+    if is_up == [False]:
+        log.warning("Airflow's API server is down, so nobody has ended the task")
+        return True
+    return False
 
 
-def is_awaited(ti: Any, name: JobName, log: Any) -> bool:
-    """Return whether a deferred task still waits for a job, because another triggerer got its trigger.
+def is_awaited(ti: Any, name: JobName, log: Any, *, by_worker: bool = False) -> bool:
+    """Return whether a task still waits for a job, because another triggerer got its trigger.
 
     If Airflow does not answer, ask again after each of `AWAITED_PAUSES`. If it still does not answer, return False:
     the caller was informed that the task ended, and an unattended job would cost money. If this version of Airflow
@@ -161,12 +174,15 @@ def is_awaited(ti: Any, name: JobName, log: Any) -> bool:
     :param ti: the task instance, in the triggerer; None if the trigger serves no task
     :param name: the job's resource name
     :param log: logger
+    :param by_worker: whether the task may also be one that a worker goes on with, or whose job is not on record yet, as
+        a trigger submitted the job. If the task was cleared, its next try stops the job; default False
     """
     if ti is None:
         return False
+    states = _GOES_ON if by_worker else {"deferred"}
     for pause in (*AWAITED_PAUSES, None):
         try:
-            return state_of_task(ti) == "deferred" and _awaits(ti, name)
+            return state_of_task(ti) in states and _awaits(ti, name, if_unknown=by_worker)
         except NotInThisAirflow as error:
             log.error(
                 "Whether another triggerer waits for notebook job %s cannot be asked, so it is not stopped: %s\n"
@@ -180,7 +196,10 @@ def is_awaited(ti: Any, name: JobName, log: Any) -> bool:
     return False
 
 
-def _awaits(ti: Any, name: JobName) -> bool:
-    """Return whether a job is the task's newest. After a clear, the task may be deferred again with another job."""
+def _awaits(ti: Any, name: JobName, *, if_unknown: bool) -> bool:
+    """Return whether a job is the task's newest. After a clear, the task may be deferred again with another job.
+
+    :param if_unknown: returned if the task's job is not on record
+    """
     record = parse_record(xcom_of_task(ti, JOB_XCOM_KEY))
-    return record is not None and record.name.job_id == name.job_id
+    return if_unknown if record is None else record.name.job_id == name.job_id

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job import DIRECT_NAME
 from airflow_provider_nbjob.job.spec import SOURCES, NotebookExecutionJobSpec
 from airflow_provider_nbjob.notebook.parameters import parameterize
-from airflow_provider_nbjob.notebook.source import read_notebook
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -31,7 +30,7 @@ def resolve_source(
     it beside the job's output, and run it from there. Leave any other source as it is, without reading it.
 
     :param hook: hook that reads and uploads notebooks
-    :param spec: a valid spec
+    :param spec: a spec that `validated` returned
     :param parameters: values by name, or None
     :param log: logger
     :param secrets: resource names of secret versions, by parameter
@@ -57,7 +56,7 @@ _SOURCELESS: dict[str, Any] = dict.fromkeys(SOURCES)
 
 def _read(hook: NotebookExecutionJobHook, spec: NotebookExecutionJobSpec) -> bytes:
     if (direct := spec.direct_notebook_source) is not None:
-        return direct if isinstance(direct, bytes) else read_notebook(direct)
+        return cast(bytes, direct)  # `validated` has read it
     if spec.gcs_notebook_source is not None:
         uri, generation = _parts(spec.gcs_notebook_source, "uri", "generation")
         return hook.files.read_gcs_notebook(uri, generation and int(generation))

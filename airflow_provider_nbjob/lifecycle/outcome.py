@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
 
+REASON_MAX = 16 * 1024  # characters of the API's `status.message` in an error, which Airflow hands on to listeners
+
 # Messages by argument, for a warning or an error if the executed notebook could not be read.
 _UNDONE = {
     "fail_on_cell_error": "cells that raised could not be looked for (fail_on_cell_error)",
@@ -100,6 +102,37 @@ class Conclusion:
             result = replace(result, results=collected.values)
         return result
 
+    def of_small(self, hook: NotebookExecutionJobHook, job: Any, *, max_bytes: int, timeout: float) -> JobResult | None:
+        """Return the result of a success about which there is nothing to tell; None for any other job, see `of`.
+
+        :param hook: hook that finds and reads the notebook
+        :param job: a `NotebookExecutionJob` message whose state is terminal
+        :param max_bytes: maximum size of the notebook in bytes; a larger one is not read
+        :param timeout: seconds that looking for the notebook, and reading it, may take
+        :raises ApiError: if the notebook cannot be looked for
+        :raises NotebookUnreadable: if it cannot be read
+        """
+        end_time = time.monotonic() + timeout
+        if not JobResult.from_job(job).succeeded(accept_partial_success=self.accept_partial_success) or self.log_output:
+            return None
+        stored = hook.files.stat_output_notebook(job, timeout=timeout)
+        if stored is None:
+            return None
+        result = JobResult.from_job(job, output_notebook_uri=stored.uri).with_texts(redact)
+        if not self._wanted:
+            return result
+        limit = min(max_bytes, self.max_output_bytes)
+        if stored.size > limit:
+            return None
+        left = max(0.0, end_time - time.monotonic())
+        notebook = hook.files.read_executed_notebook(stored.uri, max_bytes=limit, timeout=left)
+        if notebook.failing_cell:
+            return None
+        if self.collect_results is False:
+            return result
+        collected = collect_results(notebook, max_bytes=self.result_max_bytes)
+        return None if collected.notes else replace(result, results=collected.values)
+
     def is_success(self, hook: NotebookExecutionJobHook, job: Any, log: Any) -> bool:
         """Return whether a job is a success. Read its notebook only if `fail_on_cell_error` is set.
 
@@ -161,6 +194,12 @@ def conclusion_for(task: Any) -> Conclusion:
     return Conclusion(**{part.name: getattr(task, part.name) for part in fields(Conclusion)})
 
 
+def conclusion_arguments(task: Any) -> dict[str, Any]:
+    """Return the options of `conclusion_for` that are not the default, as a trigger carries them."""
+    default = Conclusion()
+    return {name: value for name, value in vars(conclusion_for(task)).items() if value != getattr(default, name)}
+
+
 def _masked(notebook: ExecutedNotebook) -> ExecutedNotebook:
     """Mask Airflow's secrets in all text that is logged or raised, before it is split into lines; not in results."""
     return replace(notebook, cells=tuple(_masked_cell(cell) for cell in notebook.cells))
@@ -187,7 +226,7 @@ def error_of(result: JobResult, cell: ExecutedCell | None = None) -> NotebookExe
     if cell and failed:
         lines.append(f"Cell {cell.number} raised {failed.ename}: {one_line(failed.evalue)}")
     if result.status.get("message"):
-        lines.append(f"Reason: {result.status['message']} (code {result.status['code']})")
+        lines.append(f"Reason: {_cut(result.status['message'])} (code {result.status['code']})")
     is_read = result.output_notebook_uri and not result.output_error
     lines.append(f"The executed notebook shows where: {result.output_notebook_uri}" if is_read else result.output_line)
     lines.append(f"Logs: {JobName.parse(result.name).logs_url}")
@@ -199,3 +238,7 @@ def error_of(result: JobResult, cell: ExecutedCell | None = None) -> NotebookExe
     if cell is None or failed is None:
         return JobFailed(message)
     return JobFailed(message, cell=cell.number, ename=failed.ename, evalue=failed.evalue, traceback=failed.traceback)
+
+
+def _cut(reason: str) -> str:
+    return reason if len(reason) <= REASON_MAX else f"{reason[:REASON_MAX]}..."

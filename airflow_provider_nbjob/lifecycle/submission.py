@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
+from airflow_provider_nbjob import metrics
 from airflow_provider_nbjob.airflow_compat import runs_in_process
 from airflow_provider_nbjob.exceptions import (
     ApiError,
@@ -125,6 +126,7 @@ class Submission:
         self.name = self._earlier.find_adoptable(is_success, display_name=self.display_name)
         self.stop_others()
         if self.name:
+            metrics.send(metrics.JOBS_ADOPTED)
             self.log.info("Going on with notebook job %s, which an earlier try submitted", self.name)
         return self.name is not None
 
@@ -276,6 +278,8 @@ class Submission:
                 job = self._as_known(seen)
             elif not self.is_adopted:
                 raise
+        if job is not None and seen is None:  # else the triggerer has counted it
+            metrics.send(metrics.JOBS_ENDED, state=metrics.state_tag(state_of(job)))
         if job is not None and not (self.is_adopted and state_of(job) is JobState.CANCELLED):
             return job
         self.log.warning("Notebook job %s was stopped after it had been taken over from an earlier try", self.name)
@@ -355,6 +359,9 @@ class Submission:
             self._stop_what_there_is(**options)
         except AirflowTaskTimeout:  # Airflow's alarm rings once, and did so in the midst of this
             self._stop_what_there_is(**options)
+        except Exception as error:  # of the connection: no hook can be made
+            told = f"\nThis command stops it: {self._stop_command}" if self.name else ""
+            self.log.error("Could not stop the notebook job, which may run and cost: %s%s", error, told)
 
     def _stop_interrupted(self) -> None:
         """Stop the job in a bounded time, or log the command that does."""

@@ -1,4 +1,4 @@
-"""Pass results to other tasks: by ``train.output["results"]["auc"]``, and by an XCom key for each result.
+"""Pass results to other tasks: by ``train.output["results"]["auc"]``, and by the XCom keys that a task is asked for.
 
 An XCom reference of Airflow (3.1 to 3.3) has only one key: ``output["results"]["auc"]`` would pull the key ``auc``
 without regard to the keys before it, and would be None if there is no such key.
@@ -7,7 +7,7 @@ without regard to the keys before it, and would be None if there is no such key.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -18,18 +18,18 @@ from airflow_provider_nbjob.exceptions import InvalidJob, NotebookExecutionJobEr
 from airflow_provider_nbjob.job import JobResult
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS
+from airflow_provider_nbjob.names import shown
 
 RESULTS = "results"
 RETURNED = "return_value"  # Airflow's key of a task's return value
-KEYS_MAX = 100  # results with an XCom key of their own; each key costs a request
+KEYS = ("output_notebook_uri", "job_state", RESULTS)  # by default; each key costs Airflow's API server a request
+KEYS_MAX = 100  # that a task may be asked for
 NAMES_SHOWN = 20  # names of results in an error or a log message
 
 _PARTS = frozenset(part.name for part in fields(JobResult))
-# Keys that already have a meaning for this provider or for Airflow.
-_RESERVED = frozenset(
-    {*_PARTS, RETURNED, JOB_XCOM_KEY, *(link.xcom_key for link in LINKS), "skipmixin_key", "trigger_run_id"}
-)
-# Notebooks choose the names of results, and a key becomes part of a URL path of Airflow's API.
+# Keys that have another meaning for this provider or for Airflow.
+_RESERVED = frozenset({RETURNED, JOB_XCOM_KEY, *(link.xcom_key for link in LINKS), "skipmixin_key", "trigger_run_id"})
+# A key becomes part of a URL path of Airflow's API.
 _KEY = re.compile(r"[A-Za-z][-_.A-Za-z0-9]{0,199}")
 
 
@@ -86,7 +86,7 @@ class TaskOutput(PlainXComArg):
     @property
     def _is_pushed(self) -> bool:
         """Return whether XCom has the value under a key of its own."""
-        return not self.path and (bool(getattr(self.operator, "multiple_outputs", False)) or self.key not in _PARTS)
+        return not self.path and (self.key in getattr(self.operator, "pushed_keys", ()) or self.key not in _PARTS)
 
     def _picked(self, returned: Any) -> Any:
         if returned is None:
@@ -119,30 +119,58 @@ def _subscripts(path: Sequence[str | int]) -> str:
 
 
 class HasResults:
-    """Mixin of an operator with an `output` that can look up names below ``["results"]``."""
+    """Mixin of an operator that returns a `JobResult`: its `output` looks up names below ``["results"]``.
+
+    :param multiple_outputs: push `KEYS` under XCom keys of their own too
+    :param xcom_keys: names of further parts of the result, or of `results`, to push under keys of their own
+    """
+
+    def __init__(self, *, multiple_outputs: bool = True, xcom_keys: Collection[str] = (), **kwargs: Any) -> None:
+        # By Airflow's `multiple_outputs` it would push every part, each of which costs its API server a request.
+        super().__init__(multiple_outputs=False, **kwargs)  # type: ignore[call-arg]  # the other base's
+        self.xcom_keys = xcom_keys
+        self._has_keys = multiple_outputs
 
     @property
     def output(self) -> TaskOutput:
         """Return a reference to the task's return value."""
         return TaskOutput(self)  # type: ignore[arg-type]  # the other base of its class is an operator
 
+    @property
+    def pushed_keys(self) -> tuple[str, ...]:
+        """Return the names that have an XCom key of their own."""
+        return keys_of(self._has_keys, self.xcom_keys)
 
-def push_results(task: Any, ti: Any, results: Mapping[str, Any], log: Any) -> None:
-    """Push each result under an XCom key of its own, for ``xcom_pull(key="auc")`` and for mapped tasks.
+    def push_keys(self, ti: Any, result: JobResult, log: Any) -> dict[str, Any]:
+        """Push what has an XCom key of its own, and return the task's return value.
 
-    Do not push names that have another meaning as a key, names that cannot be a key, and more than `KEYS_MAX` results.
-    These are only in `results`.
+        :param ti: the task instance
+        :param log: takes a warning of a name in `xcom_keys` that is neither a part nor a result
+        """
+        if self.do_xcom_push:  # type: ignore[attr-defined]
+            values = result.keyed(self.pushed_keys)
+            for key, value in values.items():
+                ti.xcom_push(key=key, value=value)
+            for key in self.pushed_keys:
+                if key not in values:
+                    log.warning("xcom_keys: the notebook handed out no result %r", key)
+        return result.to_xcom()
 
-    :param task: the operator, which must have `do_xcom_push` and `multiple_outputs`
-    :param ti: the task instance
-    :param results: values by name
-    :param log: logger
-    """
-    if not (task.do_xcom_push and task.multiple_outputs):
+
+def keys_of(multiple_outputs: bool, xcom_keys: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that have an XCom key of their own; see `HasResults`."""
+    return tuple(dict.fromkeys((*(KEYS if multiple_outputs else ()), *xcom_keys)))
+
+
+def valid_xcom_keys(value: Any) -> Iterator[str]:
+    """Yield what is wrong with an argument `xcom_keys`."""
+    if isinstance(value, str | Mapping) or not isinstance(value, Collection):
+        yield f"{shown(value)} is of type {type(value).__name__}; it must be a list of names"
         return
-    able = [name for name in results if _KEY.fullmatch(name) and name not in _RESERVED][:KEYS_MAX]
-    for name in able:
-        ti.xcom_push(key=name, value=results[name])
-    if left := [name for name in results if name not in able]:
-        shown = ", ".join(map(repr, left[:NAMES_SHOWN]))
-        log.info("%s of the results have no XCom key of their own, but are in 'results': %s", len(left), shown)
+    if len(value) > KEYS_MAX:
+        yield f"{len(value)} names; at most {KEYS_MAX} can have an XCom key of their own"
+    for name in value:
+        if not isinstance(name, str) or not _KEY.fullmatch(name):
+            yield f"{shown(name)} cannot be an XCom key: a letter, then at most 199 of A-Z a-z 0-9 _ - ."
+        elif name in _RESERVED:
+            yield f"{shown(name)} is the XCom key of something else"

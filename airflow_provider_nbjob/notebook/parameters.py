@@ -96,7 +96,7 @@ def parameterize(
     described: dict[str, Any] = {"source": origin} if origin else {}
     if parameters:
         _inject(notebook, INJECTED_TAG, _statements(language, plain), after=[TAG])
-        described["parameters"] = {name: _described(value) for name, value in plain.items()}
+        described["parameters"] = _all_described(plain)
     if secrets:
         _inject(notebook, SECRETS_TAG, secrets_cell(secrets), after=[INJECTED_TAG, TAG])
         described[SECRETS_FIELD] = dict(secrets)
@@ -105,6 +105,18 @@ def parameterize(
         return Parameterized(json.dumps(notebook).encode(), unknown, language)
     except RecursionError:
         raise InvalidJob("the notebook is no valid notebook: its JSON is nested too deep") from None
+
+
+def described_parameters(parameters: Any) -> dict[str, Any]:
+    """Return parameters as the notebook's metadata has them, without those that cannot be passed; see `parameterize`.
+
+    :param parameters: values by name; anything else has none
+    """
+    return _all_described(_plain(parameters)[0])
+
+
+def _all_described(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _described(value) for name, value in plain.items()}
 
 
 def _plain(parameters: Any) -> tuple[dict[str, Any], list[str]]:
@@ -171,7 +183,7 @@ def _language_of_kernel(name: str | None) -> str | None:
 
 def _statements(language: str, parameters: dict[str, Any]) -> str:
     try:
-        from airflow_provider_nbjob.notebook.languages import TRANSLATORS  # importing papermill takes a second or more
+        from airflow_provider_nbjob.notebook.languages import TRANSLATORS  # papermill belongs to an extra
     except ImportError:
         raise InvalidJob(
             "parameters: papermill writes them, and is missing: pip install 'airflow-provider-nbjob[parameters]'"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from airflow_provider_nbjob.notebook import RESULT_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import CellValue, ExecutedNotebook
+from airflow_provider_nbjob.notebook.text import storable
 from airflow_provider_nbjob.notebook.values import MAX_DEPTH, MAX_INT_BITS
 
 
@@ -47,13 +48,13 @@ def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = RESULT_MAX_B
     values: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     for name, handed in handed_out.items():
-        key = _text(name)
+        key = storable(name)
         values[key] = None
         try:
             values[key] = _decoded(handed, max_bytes)
         except NotJson as error:
             reasons[key] = str(error)
-    reasons.update(_fit(values, max_bytes))
+    reasons.update(fit(values, max_bytes))
     notes = [f"results[{key[:100]!r}] is dropped: {reason}" for key, reason in reasons.items()]
     return Results(values, notes)
 
@@ -70,7 +71,7 @@ def _decoded(handed: CellValue, max_bytes: int) -> Any:
     try:
         return _json_value(_parsed(handed.value, otherwise=_literal(handed.value)))
     except NotJson:
-        return _text(handed.value)
+        return storable(handed.value)
 
 
 def _parsed(text: str, *, otherwise: Any) -> Any:
@@ -104,7 +105,7 @@ def _json_value(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise NotJson(f"lists and dicts in each other deeper than {MAX_DEPTH}")
     if isinstance(value, str):
-        return _text(value)
+        return storable(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
@@ -114,17 +115,15 @@ def _json_value(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [_json_value(item, depth + 1) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {_text(key): _json_value(item, depth + 1) for key, item in value.items()}
+        return {storable(key): _json_value(item, depth + 1) for key, item in value.items()}
     raise NotJson(f"a value of type {type(value).__name__} is no JSON")
 
 
-def _text(text: str) -> str:
-    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
-
-
-def _fit(values: dict[str, Any], max_bytes: int) -> dict[str, str]:
+def fit(values: dict[str, Any], max_bytes: int) -> dict[str, str]:
     """Set the largest values to None until all fit; remove keys that do not fit even so.
 
+    :param values: JSON values by key; changed in place
+    :param max_bytes: maximum size of all as JSON in UTF-8
     :return: reasons by key, for each value or key that was dropped
     """
     sizes = {key: _size(value) for key, value in values.items()}

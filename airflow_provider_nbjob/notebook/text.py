@@ -69,6 +69,11 @@ def log_lines(text: str) -> list[str]:
     return [_GROUP.sub(": :", _UNSEEN.sub("", line)).encode(errors="replace").decode() for line in lines]
 
 
+def storable(text: str) -> str:
+    """Replace what PostgreSQL refuses in a value of XCom: half surrogates become ``?``, and NUL becomes U+FFFD."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
 def one_line(text: str, limit: int = 200) -> str:
     """Convert a text to one line of a log.
 

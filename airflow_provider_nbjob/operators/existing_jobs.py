@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from airflow_provider_nbjob.arguments.checked_task import problems_of_job_name
 from airflow_provider_nbjob.exceptions import JobLost
 from airflow_provider_nbjob.job import checks
 from airflow_provider_nbjob.job.checks import optional
-from airflow_provider_nbjob.lifecycle.task_output import HasResults
+from airflow_provider_nbjob.lifecycle.task_output import HasResults, valid_xcom_keys
 from airflow_provider_nbjob.operators.base import JobOperator
 
 if TYPE_CHECKING:
@@ -37,12 +37,21 @@ class GetNotebookExecutionJobOperator(HasResults, _ExistingJobOperator):
     """Read a job in any state; not its notebook, so `results` is empty.
 
     :param notebook_execution_job: resource name, or bare id with `location`
-    :param multiple_outputs: as for `CreateNotebookExecutionJobOperator`
+    :param multiple_outputs: as for `CreateNotebookExecutionJobOperator`, like `xcom_keys`
     :return: the result, see `JobResult.to_xcom`
     """
 
-    def __init__(self, *, notebook_execution_job: str, multiple_outputs: bool = True, **kwargs: Any) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+    rules = {**JobOperator.rules, "xcom_keys": valid_xcom_keys}
+
+    def __init__(
+        self,
+        *,
+        notebook_execution_job: str,
+        multiple_outputs: bool = True,
+        xcom_keys: Collection[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=multiple_outputs, xcom_keys=xcom_keys, **kwargs)
         self.notebook_execution_job = notebook_execution_job
         self.check_known()
 
@@ -51,7 +60,7 @@ class GetNotebookExecutionJobOperator(HasResults, _ExistingJobOperator):
         job = self.hook.get_notebook_execution_job(
             name=self.notebook_execution_job, location=self.location, project_id=self.project_id
         )
-        return self.hook.get_result(job).to_xcom()
+        return self.push_keys(context["ti"], self.hook.get_result(job), self.log)
 
 
 class ListNotebookExecutionJobsOperator(JobOperator):

@@ -5,24 +5,28 @@ Importing this module loads nothing of Google's: parsing a DAG costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_nbjob.airflow_compat import is_tasks_test
+from airflow_provider_nbjob.airflow_compat import TRIGGER_FAILED
 from airflow_provider_nbjob.arguments.checked_task import END_RULES
+from airflow_provider_nbjob.arguments.from_trigger import StartsInTriggerer
+from airflow_provider_nbjob.arguments.job_arguments import HasJobArguments, check_unrendered, new_job, submission_of
+from airflow_provider_nbjob.arguments.templating import untemplated
 from airflow_provider_nbjob.exceptions import InvalidJob, JobExpired, JobTimeout, OutputUnavailable
-from airflow_provider_nbjob.job import JobName, JobState, checks
+from airflow_provider_nbjob.job import JobName, JobResult, JobState, checks
 from airflow_provider_nbjob.job.intervals import POLL_SECONDS
-from airflow_provider_nbjob.job.mark import new_nonce
 from airflow_provider_nbjob.job.record import JobEnd
+from airflow_provider_nbjob.lifecycle.few_requests import FewRequests
 from airflow_provider_nbjob.lifecycle.final_errors import never_retried
 from airflow_provider_nbjob.lifecycle.submission import Submission
-from airflow_provider_nbjob.lifecycle.task_output import HasResults, push_results
-from airflow_provider_nbjob.lifecycle.tries import Tries, end_time_of_try
+from airflow_provider_nbjob.lifecycle.task_output import HasResults
+from airflow_provider_nbjob.lifecycle.tries import end_time_of_try
+from airflow_provider_nbjob.lineage.reporting import ReportsLineage
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
 from airflow_provider_nbjob.masking import mask_parameters
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
@@ -32,17 +36,7 @@ from airflow_provider_nbjob.operators.existing_jobs import (
     GetNotebookExecutionJobOperator,
     ListNotebookExecutionJobsOperator,
 )
-from airflow_provider_nbjob.operators.job_arguments import (
-    JOB_ARGUMENTS,
-    check_mapped_id,
-    check_unrendered,
-    job_id_of,
-    new_job,
-    problems_of_job,
-)
-from airflow_provider_nbjob.operators.notebook_argument import warn_if_serialized
-from airflow_provider_nbjob.operators.templating import untemplated
-from airflow_provider_nbjob.triggers.event import TIMEOUT, JobEvent
+from airflow_provider_nbjob.triggers.event import START, TIMEOUT, JobEvent
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
 
 if TYPE_CHECKING:
@@ -56,7 +50,9 @@ __all__ = [
 ]
 
 
-class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
+class CreateNotebookExecutionJobOperator(  # type: ignore[override]  # what Airflow reads of it depends on its arguments
+    StartsInTriggerer, ReportsLineage, FewRequests, HasResults, HasJobArguments, JobOperator
+):
     """Run a notebook as a `NotebookExecutionJob` and, by default, wait until it has ended.
 
     The names of what is to run are the API's; `NotebookExecutionJobSpec` has the rules for each. Exactly one
@@ -98,8 +94,12 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         as it is, a later one adds its number: ``{id}-2``. A job's id can be used once, so it must have something of
         the run in it, and of the index if the task is mapped
     :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``
+    :param start_from_trigger: with `deferrable`: submit, wait, and end the task if it succeeds, in the triggerer. A
+        worker is needed only after a failure, and for what Airflow or this operator does on a worker only; see
+        docs/behaviour.md. Before Airflow 3.3 the task starts on a worker
     :param wait_for_completion: false: return as soon as the job is submitted
-    :param poll_interval: seconds between looks at the job, or a timedelta
+    :param poll_interval: seconds between looks at the job, or a timedelta; in the triggerer an upper bound, which looks
+        more often while an end is likely, within ``[nbjob] max_requests_per_minute``
     :param cancel_on_kill: stop the job when the task is killed, times out, is interrupted by Ctrl-C, or is ended or
         cleared by a user. A worker or triggerer that is restarted stops nothing if the task goes on. False: the log has
         the command that stops the job
@@ -118,9 +118,9 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         `fail_on_cell_error`, `log_output` or ``collect_results=True`` was given, else warn. `output_error` of the
         result says what happened. A retry reads the notebook of the same job again and runs no new one
     :param max_output_bytes: a larger executed notebook is not read. Default: 256 MiB
-    :param multiple_outputs: push each part of the result, and each of the `results`, under an XCom key of its own too.
-        ``task.output["output_notebook_uri"]`` and ``task.output["results"]["auc"]`` work either way; after `expand`,
-        and in `xcom_pull`, they need these keys
+    :param multiple_outputs: push `output_notebook_uri`, `job_state` and `results` under XCom keys of their own too.
+        ``task.output["results"]["auc"]`` works either way; after `expand`, and in `xcom_pull`, it needs a key
+    :param xcom_keys: names of further parts of the result, or of results, that get an XCom key. Default: none
     :return: the result, see `JobResult.to_xcom`
     :raises InvalidJob: for bad input; never retried
     :raises JobFailed: with `cell`, `ename`, `evalue` and `traceback` if a cell failed; and `JobCancelled`,
@@ -154,7 +154,10 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
     rules = {
         **{name: rule for name, rule in JobOperator.rules.items() if name != "location"},  # which the job's rules judge
         **END_RULES,
-        **dict.fromkeys(("wait_for_completion", "cancel_on_kill", "durable", "default_labels"), checks.boolean),
+        **dict.fromkeys(
+            ("wait_for_completion", "cancel_on_kill", "durable", "default_labels", "starts_in_triggerer"),
+            checks.boolean,
+        ),
         "poll_interval": checks.poll_interval,
     }
     operator_extra_links = LINKS
@@ -182,6 +185,7 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         job_timeout: timedelta | float | str | None = None,
         notebook_execution_job_id: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        start_from_trigger: bool = False,
         wait_for_completion: bool = True,
         poll_interval: float | timedelta = POLL_SECONDS,
         cancel_on_kill: bool = True,
@@ -194,9 +198,12 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         on_output_error: str | None = None,
         max_output_bytes: int = OUTPUT_MAX_BYTES,
         multiple_outputs: bool = True,
+        xcom_keys: Collection[str] = (),
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(
+            start_from_trigger=start_from_trigger, multiple_outputs=multiple_outputs, xcom_keys=xcom_keys, **kwargs
+        )
         self.gcs_notebook_source = gcs_notebook_source
         self.direct_notebook_source = untemplated(direct_notebook_source)
         self.dataform_repository_source = dataform_repository_source
@@ -234,15 +241,17 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         """Submit the job, then wait for it: here, or in the triggerer."""
         mask_parameters(self.parameters)
         submission = self._begin(context)
+        job = None
         with submission.stopped_on_error(self.execution_timeout):
             check_unrendered(self, submission.tries)
             if not submission.adopt(self._is_success):
                 submission.submit(*new_job(self, submission))
             submission.say_how_to_stop()
             self._push_job(submission)
-            if not self.wait_for_completion:
-                return submission.look().to_xcom()
-            job = self._wait(submission, end_time_of_try(context["ti"], self.execution_timeout))
+            if self.wait_for_completion:
+                job = self._wait(submission, end_time_of_try(context["ti"], self.execution_timeout))
+        if job is None:
+            return self.push_keys(submission.ti, submission.look(), self.log)
         return self._conclude(submission, job)
 
     def execute_complete(
@@ -253,6 +262,10 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         :param end_time: the deadline, which Airflow 3.1 cannot tell again: it has forgotten when this try started
         """
         end = JobEvent.from_payload(event)
+        if end.outcome == START:
+            self.log.info("The triggerer left it to a worker to start this task: %s", end.message)
+            self.check_rendered()
+            return self.perform(context)
         if not JobName.is_one(end.name):
             raise JobEvent.unusable(event)
         mask_parameters(self.parameters)  # this is another process than that which submitted the job
@@ -263,8 +276,17 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
                 raise JobTimeout(end.message)
             if end_time is None:
                 end_time = end_time_of_try(context["ti"], self.execution_timeout)
-            job = self._ended_job(submission, end_time, seen=end.job_state)
-        return self._conclude(submission, job)
+            job = None if end.result else self._ended_job(submission, end_time, seen=end.job_state)
+        return self._conclude(submission, job, end.result)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a trigger's event; stop the job if Airflow gave up the trigger that has submitted it."""
+        if not (self.starts_in_triggerer and next_method == TRIGGER_FAILED):
+            return super().resume_execution(next_method, next_kwargs, context)
+        submission = self._begin(context)
+        with submission.stopped_on_error(self.execution_timeout):
+            submission.name = submission.own_name
+            return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
         """Stop the job when Airflow ends this task on the worker; a deferred one is stopped by its trigger.
@@ -273,35 +295,6 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         """
         if self._submission:
             self._submission.kill()
-
-    @classmethod
-    def argument_names(cls) -> set[str]:
-        """Return the names of the arguments that `problems_in` judges."""
-        return {*super().argument_names(), *JOB_ARGUMENTS, "dag"}
-
-    @classmethod
-    def problems_in(cls, values: Mapping[str, Any]) -> list[str]:
-        """Return what is wrong with arguments; see `CheckedTask`. No notebook is read."""
-        return [*super().problems_in(values), *problems_of_job(values)]
-
-    @classmethod
-    def check_expanded(cls, given: Mapping[str, Any], mapped: Mapping[str, Any]) -> None:
-        """Refuse what is wrong with a mapped task, such as a job id that all its instances share."""
-        super().check_expanded(given, mapped)
-        check_mapped_id({**given, **mapped})
-
-    @classmethod
-    def check_expanded_kwargs(cls, given: Mapping[str, Any], mapped: Iterable[Mapping[str, Any]]) -> None:
-        """Refuse what is wrong with a mapped task; see `check_expanded`."""
-        instances = list(mapped)
-        super().check_expanded_kwargs(given, instances)
-        if not any("notebook_execution_job_id" in instance for instance in instances):
-            check_mapped_id(given)
-
-    @classmethod
-    def warn_about(cls, arguments: Mapping[str, Any]) -> None:
-        """Warn about a notebook that stands in the DAG."""
-        warn_if_serialized(arguments.get("direct_notebook_source"))
 
     def check_rendered(self) -> None:
         """Refuse wrong arguments of the connection; those of the job are checked when one is submitted.
@@ -312,23 +305,7 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
             raise InvalidJob(problems)
 
     def _begin(self, context: Context, **known: Any) -> Submission:
-        """Return this try's job; of one that was submitted before, `known` has what `Submission` keeps of it."""
-        test = new_nonce()[:6] if is_tasks_test() else ""
-        tries = Tries.from_context(context, own_id=job_id_of(self), test=test)
-        self._submission = Submission(
-            lambda: self.hook,
-            context["ti"],
-            tries,
-            location=str(self.location),
-            project_id=self.project_id,
-            display_name=self.display_name or tries.default_display_name,
-            gcs_output_uri=str(self.gcs_output_uri),
-            log=self.log,
-            is_durable=self.durable,
-            cancel_on_kill=self.cancel_on_kill,
-            is_workbench=self.workbench_runtime is not None,
-            **known,
-        )
+        self._submission = submission_of(self, context, **known)
         return self._submission
 
     def _is_success(self, job: Any) -> bool:
@@ -337,7 +314,9 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         return conclusion_for(self).is_success(self.hook, job, self.log)
 
     def _push_job(self, submission: Submission, end: JobEnd | None = None) -> None:
+        self.job_end = end
         push_job(
+            self,
             submission.ti,
             job=submission.job,
             project_id=submission.project,
@@ -350,6 +329,8 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
     def _wait(self, submission: Submission, end_time: float | None) -> Any:
         """Wait until the job has ended, here or in the triggerer, and return it."""
         if self.deferrable:
+            from airflow_provider_nbjob.lifecycle.outcome import conclusion_arguments
+
             submission.defer()
             self.defer(
                 trigger=NotebookExecutionJobTrigger(
@@ -358,6 +339,8 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
                     poll_interval=self.poll_interval,
                     end_time=end_time,
                     cancel_on_kill=self.cancel_on_kill,
+                    project_id=self.project_id,
+                    conclusion=conclusion_arguments(self),
                 ),
                 method_name="execute_complete",
                 kwargs={"end_time": end_time},
@@ -378,13 +361,23 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
         self._push_job(submission)
         return self._wait(submission, end_time)
 
-    def _conclude(self, submission: Submission, job: Any) -> dict[str, Any]:
-        from airflow_provider_nbjob.lifecycle.outcome import conclusion_for
+    def _conclude(self, submission: Submission, job: Any, result: JobResult | None = None) -> dict[str, Any]:
+        """Return what the task returns of a job that has ended.
 
+        :param result: what the triggerer found out of it
+        """
         # A create of an earlier try may have been on its way when this one looked for jobs left behind.
         submission.stop_others()
+        result = result or self._result_of(submission, job)
+        self.log.info("Notebook job %s ended as %s", result.job_id, result.job_state)
+        self.log.info("%s", result.output_line)
+        return self.push_keys(submission.ti, result, self.log)
+
+    def _result_of(self, submission: Submission, job: Any) -> JobResult:
+        from airflow_provider_nbjob.lifecycle.outcome import conclusion_for
+
         try:
-            result = conclusion_for(self).of(self.hook, job, self.log, note=lambda end: self._push_job(submission, end))
+            return conclusion_for(self).of(self.hook, job, self.log, note=lambda end: self._push_job(submission, end))
         except JobExpired as error:
             if self.job_timeout is None and self.execution_timeout:
                 raise JobTimeout(f"Notebook job {job.name} exceeded {self.execution_timeout}.\n{error}") from None
@@ -393,7 +386,3 @@ class CreateNotebookExecutionJobOperator(HasResults, JobOperator):
             if self.durable:
                 raise  # another try finds the job that succeeded, and reads its notebook again
             raise never_retried(error) from None  # another try would run the notebook again
-        self.log.info("Notebook job %s ended as %s", result.job_id, result.job_state)
-        self.log.info("%s", result.output_line)
-        push_results(self, submission.ti, result.results, self.log)
-        return result.to_xcom()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
+from airflow_provider_nbjob import metrics
 from airflow_provider_nbjob.arguments.checked_task import END_RULES, CheckedTask
 from airflow_provider_nbjob.connection import DEFAULT_CONN_ID
 from airflow_provider_nbjob.exceptions import (
@@ -32,8 +33,9 @@ from airflow_provider_nbjob.job import JobName, state_of
 from airflow_provider_nbjob.job.checks import Rule, is_nothing, optional
 from airflow_provider_nbjob.job.record import JobEnd, JobSteps
 from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
+from airflow_provider_nbjob.lifecycle.few_requests import FewRequests
 from airflow_provider_nbjob.lifecycle.final_errors import FinalError, never_retried
-from airflow_provider_nbjob.lifecycle.task_output import HasResults, push_results
+from airflow_provider_nbjob.lifecycle.task_output import HasResults
 from airflow_provider_nbjob.lifecycle.tries import end_time_of_try
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, RESULT_MAX_BYTES
@@ -63,7 +65,7 @@ def _moment(field: str) -> Rule:
     return rule
 
 
-class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
+class NotebookExecutionJobSensor(FewRequests, HasResults, CheckedTask, BaseSensorOperator):
     """Wait until a job has ended, and fail if it is no success. The job is never stopped from here.
 
     Exactly one of `notebook_execution_job` and `schedule` is given. A job that ended without success fails the
@@ -88,7 +90,7 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         `fail_on_cell_error`, `on_output_error` and `max_output_bytes`
     :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``
     :param gcp_conn_id: see `NotebookExecutionJobHook`, as for `impersonation_chain` and `api_endpoint`
-    :param multiple_outputs: push each part of the result under a key of its own too
+    :param multiple_outputs: as in `CreateNotebookExecutionJobOperator`, like `xcom_keys`
     :return: the result, see `JobResult.to_xcom`
     """
 
@@ -133,9 +135,10 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         impersonation_chain: str | Sequence[str] | None = None,
         api_endpoint: str | None = None,
         multiple_outputs: bool = True,
+        xcom_keys: Collection[str] = (),
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        super().__init__(multiple_outputs=multiple_outputs, xcom_keys=xcom_keys, **kwargs)
         self.notebook_execution_job = notebook_execution_job
         self.schedule = schedule
         self.created_after = created_after
@@ -237,13 +240,14 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
             if window:  # else there would have been an error
                 self._tell_of_no_job(window)
             return PokeReturnValue(is_done=False)
-        if self._pushed != job.name:
-            self._push_job(context, job)
-        self._steps.look(job)
         state = state_of(job)
         self.log.info("Notebook job %s is %s", job.name, state)
+        if not state.is_terminal and self._pushed != job.name:
+            self._push_job(context, job)
+        self._steps.look(job)
         if not state.is_terminal:
             return PokeReturnValue(is_done=False)
+        metrics.send(metrics.JOBS_ENDED, state=metrics.state_tag(state))
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, job))
 
     def _tell_of_no_job(self, window: ScheduleWindow) -> None:
@@ -261,9 +265,10 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
             raise (AirflowTaskTimeout if deadline == "execution_timeout" else AirflowSensorTimeout)(end.message)
         if end.outcome == LOST:
             raise JobLost(end.message)
+        if end.result:
+            return self.push_keys(context["ti"], end.result, self.log)
         self._steps = end.steps
         job = self.hook.get_notebook_execution_job(name=end.name)
-        self._push_job(context, job)
         return self._conclude(context, job)
 
     def _pause_before_next_look(self) -> float | None:
@@ -341,10 +346,14 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         )
 
     def _trigger(self, context: Context, end_time: float) -> NotebookExecutionJobTrigger:
+        from airflow_provider_nbjob.lifecycle.outcome import conclusion_arguments
+
         shared: dict[str, Any] = {
             **self.connection_arguments(),
             "poll_interval": self.poke_interval,
             "end_time": end_time,
+            "project_id": self.project_id,
+            "conclusion": conclusion_arguments(self),
         }
         if not self._waits_for_schedule:
             name = self.hook.get_job_name(str(self.notebook_execution_job), self.location, self.project_id)
@@ -356,7 +365,6 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
             created_before=window.before,
             run_time=window.run_time,
             location=str(self.location),
-            project_id=self.project_id,
             **shared,
         )
 
@@ -364,6 +372,7 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         self._pushed = job.name
         name = JobName.parse(job.name)
         push_job(
+            self,
             context["ti"],
             job=name,
             project_id=self.hook.get_project_id(self.project_id, name.location),
@@ -377,5 +386,4 @@ class NotebookExecutionJobSensor(HasResults, CheckedTask, BaseSensorOperator):
         from airflow_provider_nbjob.lifecycle.outcome import conclusion_for
 
         result = conclusion_for(self).of(self.hook, job, self.log, note=lambda end: self._push_job(context, job, end))
-        push_results(self, context["ti"], result.results, self.log)
-        return result.to_xcom()
+        return self.push_keys(context["ti"], result, self.log)

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import timezone
 
 from airflow_provider_nbjob import names
+from airflow_provider_nbjob.airflow_compat import core_timetable
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job.checks import is_missing
 from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
@@ -87,7 +88,7 @@ def _neighbours(dag: Any, at: datetime) -> tuple[datetime, datetime, bool]:
     A day before and half a day after it, if Airflow does not tell.
     """
     try:
-        timetable = _timetable(dag)
+        timetable = core_timetable(dag)
         for back in LOOK_BACK:
             ticks = [*_ticks(timetable, at - back, until=at)]
             earlier, later = [tick for tick in ticks if tick < at], [tick for tick in ticks if tick > at]
@@ -96,15 +97,6 @@ def _neighbours(dag: Any, at: datetime) -> tuple[datetime, datetime, bool]:
     except Exception:  # noqa: S110 - a timetable of the user's own, or none; the sensor says which window it took
         pass
     return at - DAY / 2, at + DAY / 2, False
-
-
-def _timetable(dag: Any) -> Any:
-    """Return the timetable with its arithmetic: from Airflow 3.2 on, a DAG has only its description."""
-    try:
-        from airflow.serialization.encoders import coerce_to_core_timetable
-    except ImportError:
-        return dag.timetable
-    return coerce_to_core_timetable(dag.timetable)
 
 
 def _ticks(timetable: Any, since: datetime, *, until: datetime) -> Iterator[datetime]:

@@ -7,11 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_nbjob.exceptions import JobUnwatched, NotebookExecutionJobError
-from airflow_provider_nbjob.job import JobState
+from airflow_provider_nbjob.job import JobResult, JobState
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.masking import redact
 
-FINISHED, TIMEOUT, LOST, ERROR = "finished", "timeout", "lost", "error"
+FINISHED, TIMEOUT, LOST, ERROR, START = "finished", "timeout", "lost", "error", "start"
+
+
+class Payload(dict[str, Any]):
+    """An event as JSON values. Airflow logs it, so its text leaves out the result, which stands in XCom only."""
+
+    def __repr__(self) -> str:
+        return repr({**self, "result": "..."} if self.get("result") else dict(self))
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,12 @@ class JobEvent:
     """The end of a wait.
 
     :param name: the job's resource name; that of the schedule if the trigger found no job
-    :param outcome: `FINISHED`, `TIMEOUT` (at the deadline), `LOST` (the job was deleted), or `ERROR` (nothing says that
-        the job has ended)
+    :param outcome: `FINISHED`, `TIMEOUT` (at the deadline), `LOST` (the job was deleted), `ERROR` (nothing says that
+        the job has ended), or `START` (a worker is to start the task)
     :param job_state: the state in which the job has ended; None if it was not seen to end
     :param message: the error, without the secrets that Airflow masks; empty if the job has ended
     :param states: the states that the job was seen in; see `JobSteps.to_xcom`
+    :param result: what a job that succeeded came to, if the triggerer found out and has put it on record; else None
     """
 
     name: str
@@ -31,16 +39,18 @@ class JobEvent:
     job_state: JobState | None = None
     message: str = ""
     states: list[list[str]] = field(default_factory=list)
+    result: JobResult | None = None
 
-    def to_payload(self) -> dict[str, Any]:
-        """Return the event as JSON values."""
-        return {
-            "name": self.name,
-            "job_state": self.job_state and str(self.job_state),
-            "outcome": self.outcome,
-            "message": self.message,
-            "states": self.states,
-        }
+    def to_payload(self) -> Payload:
+        """Return the event as JSON values; the result as a text, as Airflow gives some keys of a dict a meaning."""
+        return Payload(
+            name=self.name,
+            job_state=self.job_state and str(self.job_state),
+            outcome=self.outcome,
+            message=self.message,
+            states=self.states,
+            **({"result": self.result.to_json()} if self.result else {}),
+        )
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any] | None) -> JobEvent:
@@ -57,7 +67,16 @@ class JobEvent:
             job_state=JobState(state) if isinstance(state, str) else None,
             message=str(redact(payload.get("message"))),
             states=states if isinstance(states, list) else [],
+            result=cls._result(payload),
         )
+
+    @staticmethod
+    def _result(payload: Mapping[str, Any]) -> JobResult | None:
+        """Return the result of a success that an event carries, masked by the secrets that this process knows."""
+        result = JobResult.from_json(payload.get("result"))
+        if result is None or result.name != payload["name"] or not result.succeeded(accept_partial_success=True):
+            return None
+        return result.with_texts(redact)
 
     @staticmethod
     def unusable(payload: Any) -> NotebookExecutionJobError:

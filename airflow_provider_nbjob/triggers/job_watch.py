@@ -1,31 +1,30 @@
 """Watch all deferred jobs of a location: a thousand waiting triggers cost the API what one does.
 
-Kubernetes calls this an informer. `sweeps` decides which requests to send and how to read the answers, `outages` what
-an error means. This module has the clock and the waiters; `supervision` restarts its loop.
+Kubernetes calls this an informer. `sweeps` decides which requests to send and how to read the answers, `pace` when,
+`budget` how many, `outages` what an error means. This module has the clock and the waiters; `supervision` restarts its
+loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from airflow_provider_nbjob.exceptions import (
-    ApiError,
-    InvalidJob,
-    JobLost,
-    NotebookExecutionJobError,
-)
-from airflow_provider_nbjob.job import JobName, JobState, state_of
+from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost, NotebookExecutionJobError
+from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.job.intervals import check_poll_interval
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.outages import FailedLooks, Streak, is_about_all
 from airflow_provider_nbjob.triggers.api_calls import HUNG_SECONDS, ApiCalls
 from airflow_provider_nbjob.triggers.budget import budget_for, known_project, learn_project
+from airflow_provider_nbjob.triggers.list_trust import ListTrust
+from airflow_provider_nbjob.triggers.measuring import polling, waiting
+from airflow_provider_nbjob.triggers.output import OutputReader
+from airflow_provider_nbjob.triggers.pace import Pace
 from airflow_provider_nbjob.triggers.supervision import PASSING, SupervisedLoop
 from airflow_provider_nbjob.triggers.sweeps import FEW, UNANSWERED, Answer, Page, Read, Seen, SweepPlan, next_request
 from airflow_provider_nbjob.triggers.waiter import Waiter
@@ -35,13 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-JITTER = 0.1  # part of the interval
 ARRIVAL = 1.0  # seconds after which a newcomer is looked at, if the request budget allows
-BACKOFF_MAX = 60.0  # seconds between sweeps that fail, if the interval is shorter
-LIST_AGAIN_SECONDS = 60.0  # after which listing is tried again that was refused, ...
-LIST_TRUST_SECONDS = 3600.0  # ... or that had not shown what there was
-LIST_FAILURES_MAX = 3  # listings that fail one after the other by a fault; then jobs are read one by one
-LIST_FAULTS = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS"})  # of the API, that may be the listing's alone
+SWEEP_SECONDS_MAX = 60.0  # that the requests of a sweep may take
+SPARE_MIN = 2  # requests of a sweep for newcomers, also if they have to wait for their turns
 CHECK_SECONDS = 30.0  # between two times that a waiting trigger sees to it that the loop runs
 LAST_LOOK_SECONDS = 60.0  # that a look at the deadline may take
 LAST_LOOKS_MAX = 4  # at once
@@ -65,15 +60,16 @@ class JobWatch:
         _, self._project, _, self._region = location.split("/")
         self._connection = connection
         self._calls = ApiCalls(make_hook, self._region)
+        self.output = OutputReader(make_hook, self._region)
         self._budget = budget_for(connection, self._project, self._region)
         self._knows_project = False  # whether an answer has shown the name that the API gives the project
         self._plan = SweepPlan()
         self._waiters: dict[str, list[Waiter]] = {}
         self._arrived = asyncio.Event()
-        self._requests = 0  # since the budget was asked for their time
+        self._pace = Pace()
+        self._is_sweep = True  # whether the next look is one, and no glance
         self._last_looks = asyncio.Semaphore(LAST_LOOKS_MAX)
-        self._list_again_at: float | None = None  # None while jobs are listed
-        self._list_failures = 0
+        self._list_trust = ListTrust()
         self._failed_looks = FailedLooks(log)
         self._outage: BaseException | None = None  # the error of the last sweep
         self._unanswered: BaseException | None = None  # that of the last request: no fault of what the watch knows
@@ -86,14 +82,14 @@ class JobWatch:
 
     async def wait_for(
         self, job_id: str, *, interval: float, log: Any, steps: JobSteps | None = None, has_deadline: bool = False
-    ) -> JobState:
+    ) -> Seen:
         """Wait until a job has ended.
 
-        :param interval: seconds between looks; the shortest that anybody asks for counts
+        :param interval: most seconds between looks; the shortest that anybody asks for counts
         :param log: logger of the trigger, for changes of the state and for outages
         :param steps: takes the states
         :param has_deadline: whether the caller ends the wait at some time; see `outages`
-        :return: the terminal state
+        :return: the job in its terminal state
         :raises InvalidJob: if the interval is none
         :raises JobLost: if the job is gone
         :raises JobUnwatched: if looks are refused for good, or an outage lasts for a day without a deadline
@@ -105,14 +101,13 @@ class JobWatch:
         )
         try:
             self._take(waiter)
-            while not waiter.ended.done():
-                waiter.watch.loop.check()
-                await asyncio.wait({waiter.ended}, timeout=CHECK_SECONDS)
-            return waiter.ended.result()
+            waiter.check_every(CHECK_SECONDS)
+            return await waiter.ended
         finally:
+            waiter.check_no_more()
             waiter.watch._leave(waiter)
 
-    async def look(self, job_id: str, *, steps: JobSteps | None = None) -> JobState:
+    async def look(self, job_id: str, *, steps: JobSteps | None = None) -> Seen:
         """Read a job at once, for a bounded time; NOT_FOUND is confirmed by a second read.
 
         :param steps: takes the state
@@ -121,14 +116,14 @@ class JobWatch:
         """
         from airflow_provider_nbjob.hooks.polling import poll_twice
 
-        def read(hook: NotebookExecutionJobHook) -> Seen:
-            seen, _ = poll_twice(lambda: self._read(hook, job_id))
+        async def read() -> Seen:
+            await self._budget.turn(self)
+            seen, _ = await self._calls(lambda hook: self._read(hook, job_id))
             return seen
 
         async def look() -> Seen:
             async with self._last_looks:
-                self._requests += 1
-                return await self._calls(read)
+                return await poll_twice(read)
 
         try:
             seen = await asyncio.wait_for(look(), LAST_LOOK_SECONDS)
@@ -136,35 +131,39 @@ class JobWatch:
             raise ApiError(f"No look within {LAST_LOOK_SECONDS:.0f} s", "DEADLINE_EXCEEDED") from None
         if steps:
             steps.add(seen.state, seen.update_time)
-        return seen.state
+        return seen
 
     def name_of(self, job_id: str) -> str:
         """Return the resource name of a job."""
         return str(JobName(self._project, self._region, job_id))
-
-    # --- who waits ---
 
     def _take(self, waiter: Waiter) -> None:
         if not self._waiters:
             self._budget.join(self)
         waiter.watch = self
         self._waiters.setdefault(waiter.job_id, []).append(waiter)
+        waiting(self._region, 1)
         self._plan.add(waiter.job_id)
         if self._outage:
             waiter.fail(self._outage, is_refused=False)
         if seen := self._plan.last_seen(waiter.job_id):  # another trigger waits for the same job
-            waiter.tell(seen.state, seen.update_time)
+            waiter.tell(seen)
         self._arrived.set()
 
     def _leave(self, waiter: Waiter) -> None:
         waiters = self._waiters.get(waiter.job_id, [])
         if waiter in waiters:
             waiters.remove(waiter)
+            waiting(self._region, -1)
         if not waiters and self._waiters.pop(waiter.job_id, None) is not None:
             self._plan.remove(waiter.job_id)
             if not self._waiters:
                 self._budget.leave(self)
                 self.loop.stop()
+            try:
+                self._pace.leave(waiter.job_id)
+            except BaseException as error:  # which must not take the place of the job's end
+                log.error("What is known of the duration of %s could not be dropped: %r", waiter.job_id, error)
 
     def _all(self) -> list[Waiter]:
         return [waiter for waiters in self._waiters.values() for waiter in waiters]
@@ -173,13 +172,12 @@ class JobWatch:
     def _where(self) -> str:
         return f"projects/{self._project}/locations/{self._region}"
 
-    # --- sweeps ---
-
     async def _go_on(self) -> None:
         while self._waiters:
             self._arrived.clear()
             try:
-                await self._sweep()
+                with polling(self._region):
+                    await self._sweep()
             except PASSING:
                 raise
             except BaseException as error:  # of any kind: those who wait go on waiting
@@ -190,6 +188,8 @@ class JobWatch:
 
     def _sweep_failed(self, error: BaseException) -> None:
         self._outage = error
+        if getattr(error, "code", "") == "RESOURCE_EXHAUSTED":
+            self._pace.refuse(time.monotonic())
         if error is not self._unanswered or not isinstance(error, NotebookExecutionJobError):
             self._begin_anew()
         self._failed_looks.fail(error)
@@ -198,6 +198,7 @@ class JobWatch:
 
     def _sweep_answered(self) -> None:
         self._unanswered = None
+        self._pace.answer(time.monotonic())
         self.loop.gets_on()
         if self._outage:
             self._failed_looks.end()
@@ -208,8 +209,7 @@ class JobWatch:
 
     def _begin_anew(self) -> None:
         """Forget what is known of the jobs: after a fault of ours, a waiter may have missed a change."""
-        self._plan = SweepPlan()
-        self._list_again_at = None
+        self._plan, self._pace, self._is_sweep = SweepPlan(), Pace(), True
         for job_id in self._waiters:
             self._plan.add(job_id)
 
@@ -218,14 +218,14 @@ class JobWatch:
         self._sweep_failed(error)
 
     async def _sweep(self) -> None:
-        self._list_again()
-        # A sweep that used up the budget of a minute would put off the next one for as long.
-        most = max(FEW, self._budget.requests_in(self, self._interval()))
-        sweep, answer = self._plan.sweep(most), None
+        now = time.monotonic()
+        self._list_trust.renew(self._plan, now)
+        self._pace.begin(now, is_sweep=self._is_sweep)
+        self._plan.few = min(FEW, self._most_in_interval())
+        spare = max(SPARE_MIN, self._budget.requests_at_once(self, now))
+        sweep, answer = self._plan.sweep(self._most(), spare) if self._is_sweep else self._plan.glance(), None
         while request := next_request(sweep, answer):
             self._tell_all()
-            self._requests += 1
-            self.loop.beat(HUNG_SECONDS)
             if isinstance(request, Read):
                 answer = await self._read_answer(request.job_id)
             else:
@@ -235,17 +235,26 @@ class JobWatch:
         self._tell_all()
 
     def _interval(self) -> float:
-        """Seconds between looks: the fewest that anybody asks for."""
+        """Seconds between looks, at most: the fewest that anybody asks for."""
         return min((waiter.interval for waiter in self._all()), default=0.0)
+
+    def _most(self) -> int:
+        """Return the number of requests of a sweep, at most: one that takes longer would put off the next one."""
+        return max(FEW, self._most_in_interval())
+
+    def _most_in_interval(self) -> int:
+        return max(1, self._budget.requests_in(self, min(self._interval(), SWEEP_SECONDS_MAX)))
 
     def _tell_all(self) -> None:
         changes, self._plan.changes = self._plan.changes, []
         for change in changes:
             for waiter in self._waiters.get(change.job_id, ()):
-                if change.state is None:
+                if change.seen is None:
                     continue  # the read itself has informed the waiters
                 try:
-                    waiter.tell(change.state, change.since)
+                    waiter.tell(change.seen)
+                    if change.seen.state.is_terminal:
+                        self._pace.end(time.monotonic())
                     if waiter.is_refused:
                         waiter.recover()
                 except PASSING:
@@ -259,6 +268,8 @@ class JobWatch:
                     waiter.fail(RuntimeError(repr(error)), is_refused=True)  # the API did not say it
 
     async def _ask(self, request: Callable[[NotebookExecutionJobHook], T]) -> T:
+        await self._budget.turn(self, lambda wait: self.loop.beat(wait + HUNG_SECONDS))
+        self.loop.beat(HUNG_SECONDS)
         try:
             return await self._calls(request)
         except Exception as error:
@@ -268,7 +279,7 @@ class JobWatch:
     async def _read_answer(self, job_id: str) -> Answer:
         """Read a job; pass an error that is about this job alone to those who wait for it."""
         try:
-            seen, name = await self._ask(lambda hook: self._read(hook, job_id))
+            seen, job = await self._ask(lambda hook: self._read(hook, job_id))
         except NotebookExecutionJobError as error:
             if is_about_all(error):
                 raise
@@ -276,7 +287,7 @@ class JobWatch:
             for waiter in waiters:
                 waiter.fail(error, is_refused=True)
             return None if isinstance(error, JobLost) and all(w.ended.done() for w in waiters) else UNANSWERED
-        self._learn_project(name)
+        self._show([(seen, job)])
         for waiter in self._waiters.get(job_id, ()):
             if waiter.is_faulty:
                 continue  # `_tell_all` gives it the answer first
@@ -288,30 +299,20 @@ class JobWatch:
     async def _list_answer(self, page_token: str) -> Page | None:
         """List a page of the jobs; None if that is refused, so that they are read one by one for a time."""
         try:
-            page, name = await self._ask(lambda hook: self._list(hook, page_token))
+            page, jobs = await self._ask(lambda hook: self._list(hook, page_token))
         except Exception as error:
-            self._list_failures += 1
-            is_refused = not is_about_all(error)
-            is_faulty = not isinstance(error, ApiError) or error.code in LIST_FAULTS
-            if is_refused or (is_faulty and self._list_failures >= LIST_FAILURES_MAX):
-                log.warning("Jobs are read one by one, as listing them failed: %s", error)
-                self._plan.lists, self._list_again_at = False, time.monotonic() + LIST_AGAIN_SECONDS
-            if is_refused:
+            if self._list_trust.failed(self._plan, error, time.monotonic()):
                 return None
             raise
-        self._list_failures = 0
-        if name:
-            self._learn_project(name)
+        self._list_trust.answered()
+        self._show(list(zip(page.jobs, jobs, strict=True)))
         return page
 
-    def _list_again(self) -> None:
-        """Have jobs listed again, some time after that failed, or did not show what there was."""
-        if self._plan.lists:
-            return
-        if self._list_again_at is None:
-            self._list_again_at = time.monotonic() + LIST_TRUST_SECONDS
-        elif time.monotonic() >= self._list_again_at:
-            self._plan.lists, self._list_again_at = True, None
+    def _show(self, jobs: list[tuple[Seen, Any]]) -> None:
+        """Learn from the jobs of an answer, and their messages, what is beside their states."""
+        self._pace.show(jobs, self._waiters, now=time.monotonic(), wall=time.time())
+        if jobs:
+            self._learn_project(jobs[0][1].name)
 
     def _learn_project(self, name: str) -> None:
         """Learn from an answer the name that the API gives the project: its number, also if the request had its id.
@@ -328,9 +329,10 @@ class JobWatch:
         if project == self._project:
             return
         learn_project(self._connection, self._project, project)
-        self._budget.leave(self)
-        self._budget = budget_for(self._connection, project, self._region)
+        before, self._budget = self._budget, budget_for(self._connection, project, self._region)
+        before.leave(self)
         self._budget.join(self)
+        self._budget.take_all_of(before, time.monotonic())
         watches = _watches.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
         other = watches.setdefault((self._connection, f"projects/{project}/locations/{self._region}"), self)
         if other is not self:
@@ -341,40 +343,41 @@ class JobWatch:
             other.loop.check()
 
     async def _pause(self) -> None:
-        """Wait for the next sweep: the interval, or longer if the request budget or a failing API asks for it."""
-        interval = self._interval()
-        within_budget, self._requests = self._budget.seconds_for(self, self._requests), 0
+        """Wait for the next look; see `Pace`, and for newcomers `ARRIVAL`."""
+        interval, now = self._interval(), time.monotonic()
         if failures := self._failed_looks.failures:
-            longest = max(interval, min(BACKOFF_MAX, interval * 2 ** min(failures, 10)))
-            pause = max(within_budget, longest * random.uniform(0.5, 1.0))  # noqa: S311
+            self._is_sweep, pause = True, self._pace.pause_after_failures(failures, interval)
             self.loop.beat(pause)
             await asyncio.sleep(pause)
             return
-        soon = max(within_budget, min(ARRIVAL, interval))
-        pause = max(within_budget, interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+        pause, self._is_sweep = self._pace.next_look(
+            *(now, interval, self._budget.step, self._budget.level(self, now)),
+            reads=min(len(self._plan), self._most()) if self._plan.reads else 0,
+            waiting=len(self._plan),
+            glances=self._plan.lists,
+            is_behind=self._plan.is_behind,
+        )
+        soon = max(self._budget.seconds_until_turn(self, now), min(ARRIVAL, interval))
         if any(waiter.streak.awaits_confirmation for waiter in self._all()):
-            pause = soon
+            pause, self._is_sweep = soon, True
         self.loop.beat(pause + soon)
-        started = time.monotonic()
         try:
             await asyncio.wait_for(self._arrived.wait(), pause)
         except asyncio.TimeoutError:
             return
-        await asyncio.sleep(soon - (time.monotonic() - started))
+        self._is_sweep = True
+        await asyncio.sleep(soon - (time.monotonic() - now))
 
-    # --- requests, in a thread ---
+    def _list(self, hook: NotebookExecutionJobHook, page_token: str) -> tuple[Page, list[Any]]:
+        """Return a page, and the plain messages of its jobs; called in a thread."""
+        jobs, token = hook.list_changes(location=self._region, project_id=self._project, page_token=page_token)
+        return Page([Seen.of(job, time.time()) for job in jobs], token), jobs
 
-    def _list(self, hook: NotebookExecutionJobHook, page_token: str) -> tuple[Page, str]:
-        """Return a page, and the name of a job on it."""
-        rows, token = hook.list_changes(location=self._region, project_id=self._project, page_token=page_token)
-        jobs = [Seen(name.rpartition("/")[2], JobState(state), changed) for name, state, changed in rows]
-        return Page(jobs, token), rows[0][0] if rows else ""
-
-    def _read(self, hook: NotebookExecutionJobHook, job_id: str) -> tuple[Seen, str]:
-        """Return what is seen of a job, and its name."""
+    def _read(self, hook: NotebookExecutionJobHook, job_id: str) -> tuple[Seen, Any]:
+        """Return what is seen of a job, and its plain message."""
         job = hook.get_notebook_execution_job(name=self.name_of(job_id), retry=False, renew=True)
-        changed = job.update_time.timestamp() if job.update_time else time.time()
-        return Seen(job_id, state_of(job), changed), job.name
+        message = type(job).pb(job)
+        return Seen.of(message, time.time())._replace(job_id=job_id), message
 
 
 # A watch lives as long as somebody waits.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_nbjob import names
-from airflow_provider_nbjob.airflow_compat import runs_in_process
+from airflow_provider_nbjob import metrics, names
+from airflow_provider_nbjob.airflow_compat import runs_in_process, set_xcom_of_task
 from airflow_provider_nbjob.connection import DEFAULT_CONN_ID, HasConnection
 from airflow_provider_nbjob.exceptions import InvalidJob, JobLost, JobTimeout, JobUnwatched
-from airflow_provider_nbjob.job import JobName, JobState
+from airflow_provider_nbjob.job import JobName, JobResult
 from airflow_provider_nbjob.job.deadlines import Deadline, check_end_time
 from airflow_provider_nbjob.job.intervals import POLL_SECONDS, check_poll_interval
-from airflow_provider_nbjob.job.record import JobSteps
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, JobEnd, JobSteps, record_of
 from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
 from airflow_provider_nbjob.lifecycle.cancellation import is_awaited, stop_command, stop_interrupted, stop_quietly
 from airflow_provider_nbjob.lifecycle.command_end import taken_over
@@ -35,6 +35,7 @@ from airflow_provider_nbjob.triggers.event import ERROR, LOST, TIMEOUT, JobEvent
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
     from airflow_provider_nbjob.triggers.job_watch import JobWatch
+    from airflow_provider_nbjob.triggers.sweeps import Seen
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ HEARTBEAT_SECONDS = 5.0  # Airflow's default of `[workers] min_heartbeat_interva
 STOP_SECONDS = 3600.0  # for which stopping a job is tried again: while the API or the secrets backend is down, say
 STOP_PAUSE_MAX = 60.0  # seconds between two attempts
 STOP_ATTEMPT_SECONDS = 300.0  # after which an attempt is left behind, and the next one begins
+LAST_TURN_SECONDS = 60.0  # that the look at the deadline may wait for its turn
 ON_KILL_SECONDS = 20.0  # that `on_kill` waits for the stop: Airflow gives it 30 s, by its configuration
 
 # Stops under way: Airflow 3.3 gives `on_kill` one second, and asyncio keeps only weak references to its tasks.
@@ -64,10 +66,15 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
 
     :param name: the job's resource name
     :param gcp_conn_id: see the hook, as for `impersonation_chain` and `api_endpoint`
-    :param poll_interval: seconds between looks at the job, or a timedelta; see `check_poll_interval`
+    :param poll_interval: most seconds between looks at the job, or a timedelta; see `check_poll_interval`. The watch
+        looks more often while an end is likely, see `pace`
     :param end_time: deadline in POSIX seconds: by the wall clock, so that a triggerer's restart does not move it; steps
         of the clock do not move it either, see `Deadline`
     :param cancel_on_kill: stop the job when a user ends or clears the deferred task (Airflow 3.3 and later)
+    :param project_id: of the job, as the task gives it; default: the connection's
+    :param conclusion: the task's arguments for the end of a job that are not the default, see `Conclusion`. With these
+        the event of a job that succeeded has a ``result``, if its notebook is small (`[nbjob]
+        triggerer_read_max_bytes`) and there is nothing to tell of it. Default: a worker finds out
     """
 
     def __init__(
@@ -79,6 +86,8 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
         poll_interval: float | timedelta = POLL_SECONDS,
         end_time: float | None = None,
         cancel_on_kill: bool = True,
+        project_id: str | None = None,
+        conclusion: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.name = name
@@ -90,6 +99,8 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
         self.poll_interval: float = self._checked("poll_interval", poll_interval, check_poll_interval, POLL_SECONDS)
         self.end_time: float | None = self._checked("end_time", end_time, check_end_time, None)
         self.cancel_on_kill = cancel_on_kill
+        self.project_id = project_id
+        self.conclusion = conclusion
         self._steps = JobSteps()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -102,6 +113,9 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "end_time": self.end_time,
                 "cancel_on_kill": self.cancel_on_kill,
+                # A triggerer of an older version of this provider knows neither of these.
+                **({"project_id": self.project_id} if self.project_id is not None else {}),
+                **({"conclusion": dict(self.conclusion)} if self.conclusion is not None else {}),
                 **self._given,
             },
         )
@@ -117,7 +131,7 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
-        settled = time.monotonic() + SETTLE_INTERVALS * _heartbeat_interval()
+        settled = time.monotonic() + self._settle_seconds
         for problem in self._problems:
             self.log.error("The trigger was given an argument that is not valid, so its default is used: %s", problem)
         is_of_a_command = runs_in_process()
@@ -130,7 +144,14 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
             raise
         taken_over(self.name)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
-        yield TriggerEvent(replace(event, states=self._states()).to_payload())
+        yield self._event(replace(event, states=self._states()))
+
+    @property
+    def _settle_seconds(self) -> float:
+        return SETTLE_INTERVALS * _heartbeat_interval()
+
+    def _event(self, event: JobEvent) -> TriggerEvent:
+        return TriggerEvent(event.to_payload())
 
     def _states(self) -> list[list[str]]:
         """Return the states for the event; none if the API gave a time that no clock can show."""
@@ -147,10 +168,13 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
         the job is stopped, or `STOP_SECONDS` are over.
         """
         if self.cancel_on_kill:
-            stopping = asyncio.create_task(self._stop())
-            _stopping.add(stopping)
-            stopping.add_done_callback(_stopping.discard)
-            await asyncio.wait({stopping}, timeout=ON_KILL_SECONDS)
+            await asyncio.wait({self._begin_to_stop()}, timeout=ON_KILL_SECONDS)
+
+    def _begin_to_stop(self) -> asyncio.Task[None]:
+        stopping = asyncio.create_task(self._stop())
+        _stopping.add(stopping)
+        stopping.add_done_callback(_stopping.discard)
+        return stopping
 
     def _stop_interrupted(self) -> None:
         """Stop the job after Ctrl-C in `airflow dags test`, which runs the trigger in line and calls no `on_kill`.
@@ -168,7 +192,11 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
         try:
             deadline = Deadline(self.end_time)
             name = await self._find_job(deadline)
-            return JobEvent(name, job_state=await self._ended_state(JobName.parse(name), deadline))
+            job = JobName.parse(name)
+            watch = self._watch(job)
+            seen = await self._ended_job(watch, job, deadline)
+            metrics.send_soon(metrics.JOBS_ENDED, state=metrics.state_tag(seen.state))
+            return JobEvent(name, job_state=seen.state, result=await self._result_of(watch, seen))
         except JobTimeout as error:
             return JobEvent(self.name, TIMEOUT, message=redact(str(error)))
         except JobLost as error:
@@ -182,37 +210,67 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
     async def _find_job(self, deadline: Deadline) -> str:
         return self.name
 
-    async def _ended_state(self, job: JobName, deadline: Deadline) -> JobState:
+    def _watch(self, job: JobName) -> JobWatch:
+        from airflow_provider_nbjob.triggers.job_watch import watch_of  # not while a DAG is parsed
+
+        return watch_of(self.connection, job.parent, self.connection.make_hook)
+
+    async def _ended_job(self, watch: JobWatch, job: JobName, deadline: Deadline) -> Seen:
         """Wait for the job, together with all who wait in its location.
 
         :raises JobTimeout: if it has not ended by the deadline
         """
-        from airflow_provider_nbjob.triggers.job_watch import watch_of  # not while a DAG is parsed
-
-        watch = watch_of(self.connection, job.parent, self.connection.make_hook)
         waiting = watch.wait_for(
-            job.job_id,
-            interval=self.poll_interval,
-            log=self.log,
-            steps=self._steps,
-            has_deadline=deadline.is_finite,
+            job.job_id, interval=self.poll_interval, log=self.log, steps=self._steps, has_deadline=deadline.is_finite
         )
         try:
             return await asyncio.wait_for(waiting, deadline.remaining if deadline.is_finite else None)
         except asyncio.TimeoutError:
             return await self._last_look(watch, job)
 
-    async def _last_look(self, watch: JobWatch, job: JobName) -> JobState:
+    async def _last_look(self, watch: JobWatch, job: JobName) -> Seen:
         """Look once more: it may have ended since the last sweep."""
         try:
-            state = await watch.look(job.job_id, steps=self._steps)
+            seen = await watch.look(job.job_id, steps=self._steps)
         except JobLost:
             raise
         except Exception as error:  # of any kind: the deadline is certain
             raise JobTimeout(f"Notebook job {job} had not been seen to end at the deadline") from error
-        if state.is_terminal:
-            return state
-        raise JobTimeout(f"Notebook job {job} was {state} at the deadline")
+        if seen.state.is_terminal:
+            return seen
+        raise JobTimeout(f"Notebook job {job} was {seen.state} at the deadline")
+
+    async def _result_of(self, watch: JobWatch, seen: Seen) -> JobResult | None:
+        """Return the result of a job that succeeded, and put it on record; None if a worker is to do so."""
+        from airflow_provider_nbjob.lifecycle.outcome import Conclusion  # not while a DAG is parsed
+        from airflow_provider_nbjob.triggers.api_calls import in_thread
+
+        if self.conclusion is None or seen.job is None or self.task_instance is None:
+            return None
+        try:
+            conclusion = Conclusion(**self.conclusion)
+            if (found := await watch.output.result_of(seen.job, conclusion, self.project_id)) is None:
+                return None
+            result, project_id = found
+            job = JobName.parse(result.name)
+            await in_thread(self._put_on_record, job, project_id, result.gcs_output_uri, JobEnd(result))
+        except Exception as error:  # of any kind: the worker meets it again, and tells it
+            self.log.info("A worker tells the end of the job, as the triggerer could not: %r", error)
+            return None
+        return result
+
+    def _put_on_record(self, job: JobName, project_id: str, gcs_output_uri: str, end: JobEnd | None = None) -> None:
+        ti: Any = self.task_instance
+        record = record_of(
+            job=job,
+            project_id=project_id,
+            gcs_output_uri=gcs_output_uri,
+            connection=self.connection_arguments(),
+            try_number=ti.try_number,
+            steps=self._steps,
+            end=end,
+        )
+        set_xcom_of_task(ti, JOB_XCOM_KEY, record)
 
     async def _stop(self) -> None:
         """Stop the job; never raises. Each attempt is a thread of its own, and has a new hook."""
@@ -230,10 +288,13 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
             await asyncio.sleep(pause)
             pause = min(2 * pause, STOP_PAUSE_MAX)
 
+    def _is_awaited(self) -> bool:
+        return is_awaited(self.task_instance, JobName.parse(self.name), self.log)
+
     def _try_to_stop(self) -> bool:
         """Return whether there is nothing left to try; never raises."""
         try:
-            if is_awaited(self.task_instance, JobName.parse(self.name), self.log):
+            if self._is_awaited():
                 self.log.info("Another triggerer waits for notebook job %s now, so it is not stopped", self.name)
                 return True
             self.log.info("The task was ended while it waited, so notebook job %s is stopped", self.name)
@@ -252,7 +313,7 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
     :param name: the schedule's resource name or bare id
     :param created_after: POSIX seconds, as for `created_before` and `run_time`; see `ScheduleWindow`
     :param location: region of the schedule
-    :param project_id: project of the schedule, default: the connection's
+    :param kwargs: the other parameters of `NotebookExecutionJobTrigger`; `project_id` is also the schedule's
     """
 
     def __init__(
@@ -260,7 +321,6 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
         name: str,
         created_after: float,
         location: str,
-        project_id: str | None = None,
         created_before: float | None = None,
         run_time: float | None = None,
         **kwargs: Any,
@@ -270,16 +330,11 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
         self.created_before = created_before
         self.run_time = run_time
         self.location = location
-        self.project_id = project_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that make this trigger again."""
         path, kwargs = super().serialize()
-        schedule = {
-            "created_after": self.created_after,
-            "location": self.location,
-            "project_id": self.project_id,
-        }
+        schedule = {"created_after": self.created_after, "location": self.location}
         # A triggerer of an older version of this provider knows neither of these.
         window = {"created_before": self.created_before, "run_time": self.run_time}
         return path, {**kwargs, **schedule, **{name: at for name, at in window.items() if at is not None}}
@@ -301,7 +356,13 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
             budget = None
             while True:
                 try:
-                    project, job = await calls(self._look_for_job)
+                    project = await calls(lambda hook: hook.get_project_id(self.project_id, self.location))
+                    if budget is not (budget := budget_for(self.connection, project, self.location)):
+                        stack.close()
+                        stack.enter_context(budget.joined("schedules"))
+                    longest = max(deadline.remaining, LAST_TURN_SECONDS) if deadline.is_finite else None
+                    await asyncio.wait_for(budget.turn("schedules"), longest)
+                    job = await calls(self._look_for_job)
                 except Exception as error:
                     if final := failed_looks.fail(error):
                         raise final from error
@@ -311,17 +372,14 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
                         return str(job.name)
                     if window.is_over(time.time()):
                         raise JobTimeout(f"Schedule {self.name} launched no job {window}, and none can come any more")
-                    if budget is None:
-                        budget = budget_for(self.connection, project, self.location)
-                        stack.enter_context(budget.joined("schedules"))
                 if deadline.remaining <= 0:
                     raise JobTimeout(f"Schedule {self.name} had launched no job at the deadline")
                 pause = max(self.poll_interval, budget.seconds_for("schedules", 1) if budget else 0.0)
                 await asyncio.sleep(min(pause, deadline.remaining))
 
-    def _look_for_job(self, hook: NotebookExecutionJobHook) -> tuple[str, Any]:
-        """Return the project, and the job or None."""
-        job = hook.find_scheduled_job(
+    def _look_for_job(self, hook: NotebookExecutionJobHook) -> Any:
+        """Return the job, or None."""
+        return hook.find_scheduled_job(
             schedule=self.name,
             created_after=self.created_after,
             created_before=self.created_before,
@@ -329,7 +387,6 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
             location=self.location,
             project_id=self.project_id,
         )
-        return hook.get_project_id(self.project_id, self.location), job
 
 
 def _heartbeat_interval() -> float:

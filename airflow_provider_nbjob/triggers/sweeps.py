@@ -6,25 +6,40 @@ costs what changed, not what exists. Jobs that such a listing cannot be relied o
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Container, Generator, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
-from airflow_provider_nbjob.job import JobState
+from airflow_provider_nbjob.job import JobState, state_of
 
 FEW = 5  # so many jobs are read one by one: a listing would carry a hundred to show five
 # Seconds, by the server's clock, in which changes may become visible out of order.
 OVERLAP = 30.0
 AUDIT_EVERY = 2  # sweeps; in each of these one request goes to jobs that have long not been heard of
+FRUITLESS_PART = 0.05  # of the jobs that a search looks for: so many pages in a row may show none of them
 
 
 class Seen(NamedTuple):
-    """A job as the API shows it: its id, its state, and when it changed, in POSIX seconds of the server's clock."""
+    """A job as the API shows it: its id, its state, and when it changed, in POSIX seconds of the server's clock.
+
+    `job` is the API's plain message of a job that has ended, else None.
+    """
 
     job_id: str
     state: JobState
     update_time: float
+    job: Any = None
+
+    @classmethod
+    def of(cls, message: Any, now: float) -> Seen:
+        """Return what a plain message of the API shows of a job.
+
+        :param now: POSIX seconds, for a message without the time of its change
+        """
+        state, changed = state_of(message), message.update_time
+        at = changed.seconds + changed.nanos / 1e9 if message.HasField("update_time") else now
+        return cls(message.name.rpartition("/")[2], state, at, message if state.is_terminal else None)
 
 
 class Page(NamedTuple):
@@ -56,11 +71,10 @@ UNANSWERED = Unanswered.UNANSWERED
 
 
 class Change(NamedTuple):
-    """A watched job has a new state, since a time by the server's clock; no state means that the job is gone."""
+    """A watched job has a new state; if nothing is seen of it, it is gone."""
 
     job_id: str
-    state: JobState | None
-    since: float
+    seen: Seen | None
 
 
 T = TypeVar("T")
@@ -82,18 +96,22 @@ class _Search:
     """Pages through all jobs for some of them, for as long as that finds more than reading them would.
 
     :param wanted: the ids of those that were not met yet
+    :param fruitless: pages in a row that showed none of them
     """
 
     wanted: dict[str, None]
     page_token: str = ""
     is_over: bool = False
+    fruitless: int = 0
 
     def take(self, page: Page) -> None:
         met = [job.job_id for job in page.jobs if job.job_id in self.wanted]
         for job_id in met:
             del self.wanted[job_id]
         self.page_token = page.next_page_token
-        self.is_over = not (met and self.wanted and self.page_token)
+        self.fruitless = 0 if met else self.fruitless + 1
+        is_fruitless = self.fruitless > FRUITLESS_PART * len(self.wanted)
+        self.is_over = is_fruitless or not (self.wanted and self.page_token)
 
 
 @dataclass
@@ -106,8 +124,11 @@ class SweepPlan:
 
     changes: list[Change] = field(default_factory=list)
     lists: bool = True  # whether listings are granted, and can be trusted
+    few: int = FEW  # so many jobs are read one by one
+    is_behind: bool = False  # whether the last sweep had too few requests for all newcomers
     _jobs: dict[str, Seen | None] = field(default_factory=dict)  # `None` before a job was seen
     _newcomers: dict[str, None] = field(default_factory=dict)
+    _unlisted: set[str] = field(default_factory=set)  # newcomers that a search has not found, and that are to be read
     _search: _Search | None = None  # for newcomers
     _audit: _Search | None = None
     _to_audit: list[str] = field(default_factory=list)
@@ -131,24 +152,39 @@ class SweepPlan:
     def remove(self, job_id: str) -> None:
         """Watch a job no longer."""
         self._jobs.pop(job_id, None)
-        self._newcomers.pop(job_id, None)
+        self._meet(job_id)
 
-    def sweep(self, most: int) -> _Asking[None]:
+    @property
+    def reads(self) -> bool:
+        """Return whether a sweep reads the jobs one by one."""
+        return not self.lists or len(self) <= self.few
+
+    def glance(self) -> _Asking[None]:
+        """Look at the newest page of changes alone, for one request.
+
+        What the page does not show is left to the next sweep, which goes by what the sweep before it saw.
+        """
+        yield from self._list("")
+
+    def sweep(self, most: int, spare: int | None = None) -> _Asking[None]:
         """Find out what changed.
 
         A sweep that is given up half-way loses nothing: the next one starts from what the last whole one saw.
 
         :param most: number of requests that a sweep may take
+        :param spare: number of requests for newcomers and for an audit, default `most`
         """
         self._sweeps += 1
-        if not self.lists or len(self) <= FEW:
-            self._watermark = None
+        if self.reads:
+            self._watermark, self.is_behind = None, False
             yield from self._read_in_turn(most)
             return
         if self._watermark is None:
-            self._newcomers = dict.fromkeys(self._jobs)
+            self._look_for_all_but({})
         left = most - (yield from self._list_changes(most))
+        left = left if spare is None else min(left, spare)
         left -= yield from self._meet_newcomers(left)
+        self.is_behind = left <= 0 and bool(self._newcomers)
         if left > 0 and self.lists and self._sweeps % AUDIT_EVERY == 0:
             yield from self._audit_some()
 
@@ -170,13 +206,15 @@ class SweepPlan:
             if not token or horizon is None or is_known or times[-1] < horizon:
                 break
             if pages == most:  # too much has changed for a listing to show it
-                self._newcomers = dict.fromkeys(self._jobs)
+                self._look_for_all_but(met)
                 break
         newest = max([*met.values(), self._watermark or 0.0])
         self._watermark = newest
         self._recent = {i: time for i, time in {**self._recent, **met}.items() if time >= newest - OVERLAP}
-        if self._newcomers and self._search is None:
-            self._search = _Search(dict(self._newcomers), token, is_over=not token)
+        unsearched = [job_id for job_id in self._newcomers if job_id not in self._unlisted]
+        if unsearched and self._search is None:
+            # A page costs what it costs to read one.
+            self._search = _Search(dict.fromkeys(unsearched), token, is_over=not token or len(unsearched) == 1)
         return pages
 
     def _meet_newcomers(self, most: int) -> _Asking[int]:
@@ -184,6 +222,7 @@ class SweepPlan:
         used = 0
         while self._search and self._newcomers and used < most:
             if self._search.is_over:
+                self._unlisted.update(job_id for job_id in self._search.wanted if job_id in self._newcomers)
                 self._search = None
                 break
             page = yield from self._list(self._search.page_token)
@@ -237,7 +276,7 @@ class SweepPlan:
                 self._newcomers[job_id] = None
             return None
         if seen is None:
-            self.changes.append(Change(job_id, None, 0.0))
+            self.changes.append(Change(job_id, None))
             self.remove(job_id)
         else:
             self._take([seen])
@@ -257,7 +296,15 @@ class SweepPlan:
             known = self._jobs[seen.job_id]
             if known and seen.update_time < known.update_time and not seen.state.is_terminal:
                 continue  # a listing that lags behind what a read showed; an end is no step back, at any time
-            self._newcomers.pop(seen.job_id, None)
+            self._meet(seen.job_id)
             self._jobs[seen.job_id] = seen
             if known is None or known.state != seen.state:
-                self.changes.append(Change(seen.job_id, seen.state, seen.update_time))
+                self.changes.append(Change(seen.job_id, seen))
+
+    def _look_for_all_but(self, met: Container[str]) -> None:
+        self._newcomers = {job_id: None for job_id in self._jobs if job_id not in met}
+        self._unlisted.clear()
+
+    def _meet(self, job_id: str) -> None:
+        self._newcomers.pop(job_id, None)
+        self._unlisted.discard(job_id)

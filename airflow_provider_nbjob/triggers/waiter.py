@@ -13,6 +13,7 @@ from airflow_provider_nbjob.job import JobState
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.outages import ANSWERS_AGAIN, FAILED, Streak
 from airflow_provider_nbjob.triggers.supervision import PASSING
+from airflow_provider_nbjob.triggers.sweeps import Seen
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.triggers.job_watch import JobWatch
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Waiter:
     """One trigger that waits for a job.
 
@@ -37,7 +38,7 @@ class Waiter:
     interval: float
     log: Any
     steps: JobSteps
-    ended: asyncio.Future[JobState]
+    ended: asyncio.Future[Seen]
     streak: Streak
     failures: int = 0
     since: float = 0.0
@@ -46,6 +47,20 @@ class Waiter:
     state: JobState | None = None
     # The trigger's own: a line that is logged in it goes to the log of its task.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    _timer: asyncio.TimerHandle | None = None
+
+    def check_every(self, seconds: float) -> None:
+        """See to it that the watch runs, now and at intervals, for as long as this waits."""
+        if not self.ended.done():
+            self.watch.loop.check()
+            # A thousand coroutines that wait with a timeout would take a megabyte more than as many timers.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(seconds, self.check_every, seconds, context=self.context)
+
+    def check_no_more(self) -> None:
+        """End what `check_every` began."""
+        if self._timer:
+            self._timer.cancel()
 
     def fail(self, error: BaseException, *, is_refused: bool) -> None:
         """Note a poll that failed; log the first one in the task's log.
@@ -69,16 +84,16 @@ class Waiter:
         if failures and not self.ended.done():
             self._say("info", ANSWERS_AGAIN, failures, time.monotonic() - self.since)
 
-    def tell(self, state: JobState, since: float) -> None:
+    def tell(self, seen: Seen) -> None:
         """Note the state of the job, and log it in the task's log if it has changed."""
         if self.ended.done():
             return
-        if state.is_terminal:
-            self.ended.set_result(state)
-        self.steps.add(state, since)
-        if state != self.state:
-            self.state = state
-            self._say("info", "Notebook job %s is %s", self.job_id, state.description)
+        if seen.state.is_terminal:
+            self.ended.set_result(seen)
+        self.steps.add(seen.state, seen.update_time)
+        if seen.state != self.state:
+            self.state = seen.state
+            self._say("info", "Notebook job %s is %s", self.job_id, seen.state.description)
 
     def _say(self, level: str, text: str, *values: Any) -> None:
         """Log a line in the task's log. A log that fails is no error of the watch, nor of other waiters."""

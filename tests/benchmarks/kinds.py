@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 SERVICE_VARIABLE = "NBJOB_EMULATOR_HOST"  # ours finds the fake service as it would find the emulator
+GAP_VARIABLE = "NBJOB_BENCHMARK_GAP"  # seconds between looks, of the kind `FIXED`
 POLL_INTERVAL = 10
 NAME = "projects/bench/locations/us-central1/notebookExecutionJobs/job-{number}"
 VERTEX = {"conn_id": "google_cloud_default", "project_id": "bench", "location": "us-central1"}
@@ -17,18 +18,20 @@ VERTEX = {"conn_id": "google_cloud_default", "project_id": "bench", "location": 
 
 def arguments(kind: str, number: int) -> dict[str, Any]:
     """What the trigger of one waiting job is made with."""
-    if kind == "ours":
+    if kind in ("ours", FIXED):
         return {"name": NAME.format(number=number), "poll_interval": POLL_INTERVAL}
     if kind == "idle":
         return {}
     return {**VERTEX, "job_id": f"job-{number}", "poll_interval": POLL_INTERVAL}
 
 
+FIXED = "fixed"  # ours, with looks that are a fixed time apart
 CLASSES = {
     "ours": "airflow_provider_nbjob.triggers.notebook_execution_job.NotebookExecutionJobTrigger",
     "custom training": "tests.benchmarks.peers.CustomTraining",
     "hyperparameter tuning": "tests.benchmarks.peers.HyperparameterTuning",
     "idle": "tests.benchmarks.probe.Idle",
+    FIXED: "tests.benchmarks.fixed.Fixed",
 }
 
 

@@ -1,6 +1,7 @@
 """What the page of the notebook jobs costs the API server, on a metadata database that `airflow db migrate` made.
 
-``make bench-ui`` takes a minute or two. Beside the jobs there are earlier tries of them, and task instances and XComs
+``make bench-ui`` takes a minute or two on each of SQLite and PostgreSQL, and prints PostgreSQL's plan of the statement
+that finds the jobs. Beside the jobs there are earlier tries of them, and task instances and XComs
 of other tasks. Airflow's sign-in is left out: a dependency override says who the person is, and which DAGs are theirs.
 """
 
@@ -13,10 +14,12 @@ import statistics
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
 from tests.support import keeper
+from tests.support.services import PostgreSQL
 
 DAGS, TASKS = 20, 2  # of notebooks; the tasks are those of each DAG
 OTHER_DAGS = 100
@@ -40,18 +43,26 @@ def main() -> None:
     parser.add_argument("--earlier", type=int, default=2_000, help="earlier tries of them (default: %(default)s)")
     parser.add_argument("--others", type=int, default=200_000, help="other task instances (default: %(default)s)")
     parser.add_argument("--repeat", type=int, default=30, help="requests of each kind (default: %(default)s)")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="default: %(default)s")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home:
+    with ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory())
+        url = f"sqlite:///{home}/airflow.db"
+        if options.database == "postgresql":
+            server = stack.enter_context(PostgreSQL())
+            url = server.create_database("airflow")
         os.environ.update(
             {
                 "AIRFLOW_HOME": home,
                 "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url,
                 "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
             }
         )
         subprocess.run(["airflow", "db", "migrate"], check=True, capture_output=True)
-        fill(f"sqlite:///{home}/airflow.db", options)
-        print(f"{options.jobs:,} jobs, {options.earlier:,} earlier tries, {options.others:,} other task instances\n")
+        fill(url, options)
+        print(f"{options.database}: {options.jobs:,} jobs, {options.earlier:,} earlier tries, ", end="")
+        print(f"{options.others:,} other task instances\n")
         print(f"{'':24}{'median ms':>10}{'p95 ms':>10}{'CPU ms':>10}{'queries':>9}{'kB':>7}")
         for row in measured(options):
             print("{name:24}{median:10.0f}{p95:10.0f}{cpu:10.0f}{queries:9}{size:7.0f}".format(**row))
@@ -59,9 +70,7 @@ def main() -> None:
 
 def fill(url: str, options: argparse.Namespace) -> None:
     """Put the rows into the database; the numbers are drawn, the same ones each time."""
-    from sqlalchemy import create_engine
-
-    from tests.support.metadata import START, Rows, ended, record
+    from tests.support.metadata import START, Rows, ended, metadata_engine, record
 
     draw, rows = random.Random(1), Rows()
     for number in range(options.jobs):
@@ -78,9 +87,11 @@ def fill(url: str, options: argparse.Namespace) -> None:
     for number in range(options.others):
         dag_id = f"dag_{number % DAGS}" if number % 10 == 0 else f"other_{number % OTHER_DAGS}"
         rows.task_instance(dag_id, f"task_{number % 7}", f"run_{number // 700}", map_index=number, told=[1], key="xcom")
-    engine = create_engine(url)
+    engine = metadata_engine(url)
     with engine.connect() as connection:
         rows.insert(connection)
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("ANALYZE")  # as autovacuum does within a minute
     engine.dispose()
 
 
@@ -102,7 +113,13 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
 
     app.dependency_overrides.update({get_user: lambda: None, dag_reader: lambda: Everybody(None, dag_ids)})
     queries: list[str] = []
-    event.listen(settings.engine, "before_cursor_execute", lambda *arguments: queries.append(arguments[2]))
+    statements: dict[str, Any] = {}
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        queries.append(statement)
+        statements[statement] = parameters
+
+    event.listen(settings.engine, "before_cursor_execute", note)
     last = -(-(options.jobs + options.earlier) // PAGE_SIZE)
     client = TestClient(app)
     taken: dict[str, list[tuple[float, float, int, int]]] = {name: [] for name in QUERIES}
@@ -115,6 +132,11 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
             answer.raise_for_status()
             if repeat:  # the first one imports and compiles
                 taken[name].append((*spent, len([sql for sql in queries if "FROM" in sql]), len(answer.content)))
+    if settings.engine.dialect.name == "postgresql":
+        longest = max(statements, key=len)
+        with settings.engine.connect() as connection:
+            plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF) {longest}", statements[longest])
+            print("\n".join(line for (line,) in plan), "\n")
     return [_row(name, asked) for name, asked in taken.items()]
 
 

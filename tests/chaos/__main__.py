@@ -26,6 +26,8 @@ SETTINGS = {
     "AIRFLOW__SECRETS__BACKEND": "tests.chaos.inside.Secrets",
     "AIRFLOW__WORKERS__SECRETS_BACKEND": "tests.chaos.inside.Secrets",
     "AIRFLOW__NBJOB__MAX_REQUESTS_PER_MINUTE": "600",
+    # An error that the API server answers is one that a trigger sees.
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "1",
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
     "NO_GCE_CHECK": "true",
 }
@@ -36,7 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", default=str(random.randrange(10_000)), help="repeats a run (default: by chance)")
     parser.add_argument("--minutes", type=float, default=5.0, help="of chaos (default: %(default)s)")
-    parser.add_argument("--tasks", type=int, default=200, help="that wait (default: %(default)s)")
+    parser.add_argument(
+        "--tasks", type=int, default=200, help="that wait, a third of them from their start (default: %(default)s)"
+    )
     parser.add_argument(
         "--folder", type=Path, default=OUTPUT, help="an empty one, for logs (default: %(default)s, emptied)"
     )
@@ -57,8 +61,9 @@ def main() -> None:
         from tests.chaos.judge import judge
         from tests.chaos.schedule import make_schedule
         from tests.chaos.triggerer import run
+        from tests.support.airflow_versions import STARTS_IN_TRIGGERER
 
-        schedule = make_schedule(options.seed, options.minutes, options.tasks)
+        schedule = make_schedule(options.seed, options.minutes, options.tasks, starting=STARTS_IN_TRIGGERER)
         seen, done = run(schedule, options.minutes, options.folder)
     seconds = time.monotonic() - started
 

@@ -103,7 +103,7 @@ class Census(BaseTrigger):
         )
         frames = sys._current_frames()
         threads["busy in the pool"] = sum(not _is_idle(frames.get(thread.ident)) for thread in pooled)
-        channels = sum(isinstance(thing, grpc.Channel) and _is_real(thing) for thing in gc.get_objects())
+        channels = sum(map(_is_channel, gc.get_objects()))
         yield TriggerEvent({"threads": dict(threads), "channels": {CHANNEL: channels}, "tasks": dict(tasks)})
 
 
@@ -112,6 +112,9 @@ def _is_idle(frame: Any) -> bool:
     return frame is None or frame.f_code.co_name == "_worker"
 
 
-def _is_real(channel: Any) -> bool:
-    """Return whether it is a channel itself, and no interceptor's around one."""
-    return type(channel).__module__ == "grpc._channel"
+def _is_channel(thing: Any) -> bool:
+    """Return whether it is a channel itself, and no interceptor's around one.
+
+    By its type, as a lazy value of a task's context, which `isinstance` would ask, asks Airflow.
+    """
+    return issubclass(type(thing), grpc.Channel) and type(thing).__module__ == "grpc._channel"

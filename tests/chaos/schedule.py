@@ -25,12 +25,24 @@ CODES = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCo
 # What an API in trouble goes on answering. NOT_FOUND comes one by one, and never twice running to who asks the same
 # question: an API that says it twice is right.
 LASTING = tuple(code for code in CODES if code != "NOT_FOUND")
+LOOKS = ("Get", "List")
+METHODS = (*LOOKS, "Create")
 SLOW, HANG = "slow", "hang"
 SLOW_SECONDS = 4.0
+LOST = "lost"  # what was asked for is done, and the answer does not arrive
 # What a look-up of a connection may do: raise in the secrets backend, find nothing, take long, or not return.
 RAISES, UNDEFINED, HANGS = "raises", "undefined", "hangs"
 CLOCK_STEP = 600.0  # seconds
 FAR = 7200.0  # seconds to a deadline that no run reaches, whatever the clock does
+
+RESULTS = {"result": 42}  # that the notebooks of these tasks hand out
+# A job that ended so is taken for one that somebody stopped, and submitted anew under another id, by a process of its
+# try that does not know of it yet. So it ends so once Airflow has the record of it, which it takes at once.
+NEED_RECORD = (None, "CANCELLED")
+DAG_PREFIX = "start-"  # before the trigger's id
+# Of these kinds of tasks, see `_tasks`, some start in the triggerer.
+STARTING = ("plain", "killed", "timeout", "lost")
+STARTING_PART = 0.4
 
 FIRST = 10  # ticks in which most tasks begin to wait
 TAIL = 5  # ticks after the last fault in which jobs still end
@@ -46,9 +58,31 @@ BAD_END_TIMES: tuple[Any, ...] = ("tomorrow", "", math.nan, math.inf, [], {})
 ENDS_OF_TASKS = ("failed", "success", "skipped", "restarting", "removed", "other")
 # What is answered to the first requests that are to stop a job; the later ones are performed. After "lost" the request
 # was performed and its answer did not arrive.
-STOP_FAULTS = ("UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "lost")
+STOP_FAULTS = ("UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", LOST)
+# What is answered to the first creates of a task that starts in the triggerer: some are refused for good, some are
+# performed, and answered late or never.
+CREATE_FAULTS = (*STOP_FAULTS, LOST, LOST, SLOW, SLOW, HANG, HANG, "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNKNOWN")
+# What Airflow answers to the first requests that are to keep, or to read, the record of such a task's job.
+BROKEN, SILENT = "broken", "silent"
+RECORD_FAULTS = (BROKEN, SILENT, LOST)
 
 Outcome: TypeAlias = Literal["finished", "lost", "timeout", "stopped"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the start of a task in the triggerer fares.
+
+    :param create_faults: answered to the first creates of its job
+    :param record_faults: answered to the first requests that are to keep the record of its job
+    :param read_faults: answered to the first requests that are to read it
+    :param is_taken_away: whether its trigger is taken away once its job is there, and before that is on record
+    """
+
+    create_faults: tuple[str, ...] = ()
+    record_faults: tuple[str, ...] = ()
+    read_faults: tuple[str, ...] = ()
+    is_taken_away: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +99,8 @@ class Task:
     :param killed_as: what Airflow says of the task then, one of `ENDS_OF_TASKS`
     :param is_silent: whether Airflow does not answer the first question after the task when its trigger was taken away
     :param stop_faults: answered to the first requests that are to stop the job
+    :param start: of a task that starts in the triggerer, which submits the job; None: a worker has submitted it. Such a
+        job has another id than `job_id`, which only names it here
     """
 
     id: int
@@ -81,6 +117,12 @@ class Task:
     killed_as: str = ""
     is_silent: bool = False
     stop_faults: tuple[str, ...] = ()
+    start: Start | None = None
+
+    @property
+    def dag_id(self) -> str:
+        """The DAG of one that starts in the triggerer."""
+        return f"{DAG_PREFIX}{self.id}"
 
     @property
     def job(self) -> tuple[str, str]:
@@ -101,7 +143,7 @@ class Task:
 class ApiFault:
     """How the API answers a method in a location from one tick to another.
 
-    :param method: "Get", "List", or "" for both
+    :param method: "Get", "List", "" for these two, "Create", or "Store": of executed notebooks in Cloud Storage
     :param how: a code, `SLOW` or `HANG`
     """
 
@@ -169,33 +211,39 @@ class Schedule:
     def api_fault(self, location: str, method: str, tick: int) -> str:
         """Return what is wrong with a method in a location at a tick; nothing if it works."""
         for fault in self.api_faults:
-            if fault.location == location and fault.method in ("", method) and fault.first <= tick < fault.last:
+            is_of_it = fault.method == method or (not fault.method and method in LOOKS)
+            if fault.location == location and is_of_it and fault.first <= tick < fault.last:
                 return fault.how
         return ""
 
 
-def make_schedule(seed: str, minutes: float, tasks: int = TASKS) -> Schedule:
+def make_schedule(seed: str, minutes: float, tasks: int = TASKS, *, starting: bool = True) -> Schedule:
     """Return the schedule of a seed.
 
     :param minutes: of ticks that last a second
     :param tasks: that wait
+    :param starting: whether some of them start in the triggerer, as Airflow 3.3 is the first to have them
     """
     ticks = round(minutes * 60)
     dice = random.Random(f"{seed} {ticks} {tasks}")
+    connection_faults = tuple(_connection_faults(dice, ticks))
     return Schedule(
         seed=seed,
         ticks=ticks,
-        tasks=tuple(_tasks(dice, ticks, tasks)),
+        tasks=tuple(_tasks(dice, ticks, tasks, connection_faults if starting else None)),
         api_faults=tuple(_api_faults(dice, ticks)),
         once=tuple(_once(dice, ticks)),
-        connection_faults=tuple(_connection_faults(dice, ticks)),
+        connection_faults=connection_faults,
         rotations=tuple(_rotations(dice, ticks)),
         clock=tuple(_clock(dice, ticks)),
     )
 
 
-def _tasks(dice: random.Random, ticks: int, number: int) -> Iterator[Task]:
-    """Return tasks: an eighth are ended by a person, some jobs end otherwise than by themselves, the others' end."""
+def _tasks(dice: random.Random, ticks: int, number: int, faults: tuple[ConnectionFault, ...] | None) -> Iterator[Task]:
+    """Return tasks: an eighth are ended by a person, some jobs end otherwise than by themselves, the others' end.
+
+    :param faults: of their connections; None: no task starts in the triggerer, as about a third of them do
+    """
     of = {"killed": number // 8, "timeout": number // 25, "lost": number // 25, "twin": number // 20}
     middle = (FIRST + 3, max(FIRST + 4, ticks))
     names = [name for name, count in of.items() for _ in range(count)]
@@ -240,10 +288,42 @@ def _tasks(dice: random.Random, ticks: int, number: int) -> Iterator[Task]:
             given |= {"job_id": other.job_id, "location": other.location, "ends": other.ends, "state": other.state}
         if name in ("plain", "lost", "timeout", "twin") and dice.random() < 0.4:
             given["away"] = tuple(_away(dice, given["starts"], ticks))
+        if name in STARTING and dice.random() < STARTING_PART:
+            changes = _start(dice, name, given, ticks, faults or ())
+            given |= changes if faults is not None else {}
         task = Task(**given)
-        if name == "plain":
+        if name == "plain" and not task.start:
             finished.append(task)
         yield task
+
+
+def _start(
+    dice: random.Random, name: str, given: dict[str, Any], ticks: int, faults: tuple[ConnectionFault, ...]
+) -> dict[str, Any]:
+    """Return what is different about a task that starts in the triggerer: most do so in the midst of chaos."""
+    starts = dice.randint(0, ticks * 2 // 3) if name == "plain" else given["starts"]
+    start = Start(
+        create_faults=_some(dice, CREATE_FAULTS, (0, 0, 0, 1, 2)),
+        record_faults=() if given["state"] in NEED_RECORD else _some(dice, RECORD_FAULTS, (0, 0, 1, 2)),
+        read_faults=_some(dice, (BROKEN, SILENT), (0,) * 9 + (1,)),
+        is_taken_away=name != "killed" and dice.random() < 0.3,
+    )
+    killed: dict[str, Any] = {}
+    if name == "killed" and dice.random() < 0.6:  # while it submits the job, or looks for the one that there is
+        soon = starts + dice.randint(1, 6)
+        back = soon + dice.randint(3, 6)
+        handed_over = {"away": ((soon, back),), "killed": back + dice.randint(1, 3)}
+        killed = handed_over if dice.random() < 0.5 else {"killed": soon}
+    away = {"away": tuple(_away(dice, starts, ticks))} if given.get("away") else {}
+    # Without its connection a trigger leaves the start to a worker, and no other fault meets it.
+    failing = {fault.connection for fault in faults if fault.first <= starts + 1 < fault.last}
+    usable = [connection for connection in CONNECTIONS if connection not in failing]
+    connection = dice.choice(usable) if usable and dice.random() < 0.8 else given["connection"]
+    return {"start": start, "starts": starts, "connection": connection, **killed, **away}
+
+
+def _some(dice: random.Random, faults: tuple[str, ...], numbers: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(dice.choice(faults) for _ in range(dice.choice(numbers)))
 
 
 def _away(dice: random.Random, starts: int, ticks: int) -> Iterator[tuple[int, int]]:
@@ -264,7 +344,7 @@ def _api_faults(dice: random.Random, ticks: int) -> Iterator[ApiFault]:
         while tick < ticks:
             how = dice.choice((*LASTING, SLOW, HANG))
             last = min(ticks, tick + dice.randint(3, 15))
-            yield ApiFault(tick, last, location, dice.choice(("", "", "Get", "List")), how)
+            yield ApiFault(tick, last, location, dice.choice(("", "", *METHODS, "Create", "Store")), how)
             tick = last + dice.randint(3, 20)
 
 
@@ -275,7 +355,7 @@ def _once(dice: random.Random, ticks: int) -> Iterator[tuple[int, str, str, str]
         for code in dice.sample(CODES, len(CODES)):
             if tick >= ticks:
                 return
-            yield tick, dice.choice(LOCATIONS), dice.choice(("Get", "List")), code
+            yield tick, dice.choice(LOCATIONS), dice.choice(METHODS), code
             tick += dice.randint(1, 3)
 
 

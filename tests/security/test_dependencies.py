@@ -21,6 +21,7 @@ DIST = "airflow-provider-nbjob"
 DISTRIBUTIONS = {
     "airflow.providers.common.compat": "apache-airflow-providers-common-compat",
     "airflow.providers.google": "apache-airflow-providers-google",
+    "airflow.providers.openlineage": "apache-airflow-providers-openlineage",
     "airflow": "apache-airflow",
     "google.api_core": "google-api-core",
     "google.auth": "google-auth",
@@ -34,6 +35,7 @@ DISTRIBUTIONS = {
     "grpc": "grpcio",
     "jupyter_client": "jupyter-client",
     "google_crc32c": "google-crc32c",
+    "openlineage": "openlineage-python",
     "re2": "google-re2",
 }
 # What a declared distribution requires and hands out: it is the same one whatever we declare.
@@ -49,7 +51,14 @@ HANDED_OUT = {
     "starlette": "apache-airflow-core",  # of fastapi
 }
 ALWAYS_THERE = {"apache-airflow-core", "jinja2"}  # with apache-airflow
-EXTRAS = {"emulator": ["emulator"], "notebook": ["parameters", "scripts"], "plugins": ["ui"], "rendering": ["ui"]}
+EXTRAS = {
+    "emulator": ["emulator"],
+    "lineage": ["openlineage"],
+    "notebook": ["parameters", "scripts"],
+    "plugins": ["ui"],
+    "rendering": ["ui"],
+    "testing": ["testing"],
+}
 
 
 def imported() -> Iterator[tuple[str, str]]:
@@ -88,7 +97,8 @@ def required(dist: str, extra: str | None = None) -> set[str]:
 
 @pytest.fixture(scope="module")
 def declared() -> dict[str | None, set[str]]:
-    return {extra: required(DIST, extra) for extra in (None, "emulator", "parameters", "scripts", "ui")}
+    extras = ("emulator", "openlineage", "parameters", "scripts", "testing", "ui")
+    return {extra: required(DIST, extra) for extra in (None, *extras)}
 
 
 def test_every_import_is_declared_where_it_is_needed(declared):

@@ -1,4 +1,4 @@
-"""A real Airflow as separate processes: scheduler, DAG processor, triggerer and API server, on SQLite.
+"""A real Airflow as separate processes: those of a small machine, on SQLite, or of another deployment.
 
 Each process leads a process group of its own, so that a test can stop, kill or continue one by signal.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,10 +22,13 @@ import httpx
 from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_attempt, wait_fixed
 
 from scripts.processes import airflow_environment, free_port, settings_of_components
+from tests.support import component
+from tests.support.cpu import cpu_seconds
+from tests.support.deployments import SMALL, Deployment
 from tests.support.fixtures import DidNotStart
+from tests.support.paths import CHECKOUT
 from tests.support.patience import patient, wait_until
 
-COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 ENDED = ("success", "failed")
 
 
@@ -45,11 +49,21 @@ class Airflow:
     :param dags: its folder of DAGs
     :param exports: further variables: those that lead to the emulator, and settings
     :param users: the role of each user, the first one an administrator; without any, everybody is one
+    :param deployment: the processes that it consists of
     """
 
-    def __init__(self, home: Path, dags: Path, exports: dict[str, str], users: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        dags: Path,
+        exports: dict[str, str],
+        users: dict[str, str] | None = None,
+        deployment: Deployment = SMALL,
+    ) -> None:
         home.mkdir(parents=True)
         self.home = home
+        self.deployment = deployment
+        self._dags = dags
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.passwords = {user: secrets.token_hex(8) for user in users or {}}
@@ -74,25 +88,39 @@ class Airflow:
             **settings_of_components(self.url),
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__CORE__HOSTNAME_CALLABLE": f"{component.__name__}.{component.name.__name__}",
             # No DAG changes while a test runs: parsing each again takes a twentieth of a core, all the time. One whose
             # parsing was given up on a busy machine has another chance before `is_parsed` gives up.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(round(patient(30))),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": str(round(patient(15))),
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             # Airflow 3.3.2 fails a task whose start is answered late five times: by default after 5 s each.
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": str(patient(30)),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
+            **self.deployment.settings,
             **exports,
         }
+
+    def _environment_of(self, name: str) -> dict[str, str]:
+        """Return the environment of a process, whose folders are made where it has folders of its own."""
+        own = {**self.environment, component.VARIABLE: name}
+        if self.deployment.are_apart:
+            home = self.home / name
+            if not home.exists():
+                shutil.copytree(self._dags, home / "dags")
+            own |= {"AIRFLOW_HOME": str(home), "HOME": str(home), "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags")}
+        return own
 
     def __enter__(self) -> Airflow:
         try:
             self.command("db", "migrate")
-            for component in COMPONENTS:
-                self.start(component)
-            wait_until(self._is_healthy, timeout=120, what="a healthy Airflow", interval=1)
+            for name in self.deployment.components:
+                self.start(name)
+            self.wait_until_healthy()
         except BaseException as error:
             self.__exit__()
             if isinstance(error, AssertionError):
@@ -101,8 +129,11 @@ class Airflow:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for component in reversed(list(self.processes)):
-            self.stop(component)
+        for name, process in self.processes.items():  # all at once: each may take a while to end
+            if process.poll() is None:
+                self.signal(name, signal.SIGTERM)
+        for name in reversed(list(self.processes)):
+            self.stop(name)
         self._api.close()
 
     def command(self, *arguments: str) -> str:
@@ -122,27 +153,30 @@ class Airflow:
             start_new_session=True,
         )
 
-    def start(self, component: str, name: str | None = None, settings: dict[str, str] | None = None) -> None:
-        """Start a component, under a name and with settings of its own where there are several."""
-        if component == "api-server":
-            options = ["--host", "127.0.0.1", "--workers", "1"]
-        else:
-            options = ["--skip-serve-logs"] if name else []  # the first one has the port
-        with (self.home / f"{name or component}.log").open("ab") as log:
-            self.processes[name or component] = subprocess.Popen(
-                ["airflow", component, *options],
-                env={**self.environment, **(settings or {})},
+    def start(self, name: str, arguments: tuple[str, ...] = (), settings: dict[str, str] | None = None) -> None:
+        """Start a process.
+
+        :param name: of the deployment's, or of one more
+        :param arguments: of `airflow`, for one more
+        :param settings: of its own
+        """
+        environment = self._environment_of(name)
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                ["airflow", *(arguments or self.deployment.components[name])],
+                env={**environment, **(settings or {})},
+                cwd=environment["AIRFLOW_HOME"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
     def start_what_has_ended(self) -> None:
-        """Start each component again that has ended by itself: one test's fault is not to fail the tests after it."""
-        for component in COMPONENTS:
-            process = self.processes.get(component)
+        """Start each process again that has ended by itself: one test's fault is not to fail the tests after it."""
+        for name in self.deployment.components:
+            process = self.processes.get(name)
             if process is None or process.poll() is not None:
-                self.start(component)
+                self.start(name)
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """End a component and what it started; by SIGKILL if it does not end in time."""
@@ -163,7 +197,8 @@ class Airflow:
     def stall(self, name: str) -> None:
         """Have a component stand still, until `resume`.
 
-        It does so in a moment in which it does not hold SQLite's one lock: else all of Airflow would stand still.
+        Where Airflow is on SQLite, it does so in a moment in which it does not hold the one lock: else all of Airflow
+        would stand still.
         """
 
         def stands_still() -> bool:
@@ -180,6 +215,8 @@ class Airflow:
         self.signal(name, signal.SIGCONT)
 
     def _is_locked(self) -> bool:
+        if not (self.home / "airflow.db").exists():
+            return False
         with closing(sqlite3.connect(self.home / "airflow.db", timeout=patient(1), isolation_level=None)) as database:
             try:
                 database.execute("BEGIN IMMEDIATE")
@@ -188,6 +225,10 @@ class Airflow:
             database.execute("ROLLBACK")
             return False
 
+    def wait_until_healthy(self) -> None:
+        """Wait until the API server answers, and knows of a heartbeat of each other kind of process."""
+        wait_until(self._is_healthy, timeout=120, what="a healthy Airflow", interval=1)
+
     def _is_healthy(self) -> bool:
         try:
             health = self._api.get("/api/v2/monitor/health").raise_for_status().json()
@@ -195,6 +236,10 @@ class Airflow:
             return False
         wanted = ("metadatabase", "scheduler", "triggerer", "dag_processor")
         return all(health[part]["status"] == "healthy" for part in wanted)
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the CPU time of each process and of all that it started and that still runs or was waited for."""
+        return {name: cpu_seconds(process.pid) for name, process in self.processes.items()}
 
     # --- through the REST API ---
 
@@ -262,10 +307,26 @@ class Airflow:
 
         return str(wait_until(ended, timeout=timeout, what=f"the end of {path}", interval=1))
 
+    def give_up(self, dag_id: str, run_id: str) -> None:
+        """Mark a run as failed, unless it has ended."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}"
+        if self.request("GET", path)["state"] not in ENDED:
+            self.request("PATCH", path, json={"state": "failed"})
+
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The task instances of a run."""
-        answer = self.request("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")
-        return list(answer["task_instances"])
+        found: list[dict[str, Any]] = []
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        while True:
+            answer = self.request("GET", path, params={"limit": 100, "offset": len(found), "order_by": "id"})
+            found += answer["task_instances"]
+            if len(found) >= answer["total_entries"] or not answer["task_instances"]:
+                return found
+
+    def count(self, dag_id: str, run_id: str, *states: str) -> int:
+        """Return how many of a run's task instances are in one of some states."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return int(self.request("GET", path, params={"limit": 1, "state": states})["total_entries"])
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         """A task instance that is not mapped."""

@@ -5,7 +5,11 @@ Everything of the provider is real, from the operator to the hook; only the clie
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,6 +66,17 @@ class FakeDataform:
     def read_repository_file(self, request: Any, **_: Any) -> dataform.ReadRepositoryFileResponse:
         request = dataform.ReadRepositoryFileRequest(request)
         return dataform.ReadRepositoryFileResponse(contents=self._files("read", request)[request.path])
+
+
+def patch_pauses(monkeypatch: pytest.MonkeyPatch, pause: Callable[[float], None]) -> None:
+    """Have the storage library call this between its attempts, instead of sleeping.
+
+    google-cloud-storage 3 retries downloads by the first of these modules, google-cloud-storage 2 by the second.
+    """
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=pause)
+    for module in ("google.api_core.retry.retry_unary", "google.resumable_media.requests._request_helpers"):
+        if find_spec(module):
+            monkeypatch.setattr(f"{module}.time", clock)
 
 
 class FakeGoogle:

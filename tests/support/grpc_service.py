@@ -66,14 +66,22 @@ class Jobs:
             self.put(f"job-{number}", RUNNING, at=now - HOUR * (1 - number / waiting))
         self.ended, self.calls = {}, Counter()
 
-    def put(self, job_id: str, state: types.JobState, *, at: float) -> None:
-        job = types.NotebookExecutionJob.pb(types.NotebookExecutionJob())
+    def put(self, job_id: str, state: types.JobState, *, at: float, sent: Any = None) -> None:
+        """Add a job, or give it a state.
+
+        :param at: Unix time of the change, in seconds
+        :param sent: what was submitted; default: what the job was, or one that differs from others by its id alone
+        """
+        job = self.updated.pop(job_id, None) or types.NotebookExecutionJob.pb(types.NotebookExecutionJob())
+        if sent is not None:
+            job.CopyFrom(sent)
+        elif not job.name:
+            job.display_name, job.gcs_output_uri = f"dag.task {job_id}", "gs://bench/output"
         job.name = f"{self.parent}/notebookExecutionJobs/{job_id}"
-        job.display_name = f"dag.task {job_id}"
-        job.gcs_output_uri = "gs://bench/output"
         job.job_state = state
         job.update_time.seconds, job.update_time.nanos = int(at), int(at % 1 * 1e9)
-        self.updated.pop(job_id, None)
+        if not job.create_time.seconds:
+            job.create_time.CopyFrom(job.update_time)
         self.updated[job_id] = job
 
     async def end(self, count: int, seconds: float) -> None:
@@ -101,21 +109,33 @@ class Jobs:
     async def list(self, request: bytes) -> bytes:
         self.calls["list"] += 1
         asked = types.ListNotebookExecutionJobsRequest.deserialize(request)
-        assert asked.order_by == "update_time desc", asked.order_by
+        found: Any = self.updated.values()
+        if asked.filter:  # by whom looks for the jobs of one task
+            field, _, name = asked.filter.partition("=")
+            assert field == "displayName", asked.filter
+            assert asked.order_by in ("", "create_time desc"), asked.order_by
+            found = sorted((job for job in found if job.display_name == json.loads(name)), key=_create_time)
+        else:
+            assert asked.order_by == "update_time desc", asked.order_by
         size = min(asked.page_size or PAGE_SIZE_MAX, PAGE_SIZE_MAX)
         first = int(asked.page_token or 0)
         page = types.ListNotebookExecutionJobsResponse.pb(types.ListNotebookExecutionJobsResponse())
-        page.notebook_execution_jobs.extend(islice(reversed(self.updated.values()), first, first + size))
-        page.next_page_token = str(first + size) if first + size < len(self.updated) else ""
+        page.notebook_execution_jobs.extend(islice(reversed(found), first, first + size))
+        page.next_page_token = str(first + size) if first + size < len(found) else ""
         await asyncio.sleep(LIST_SECONDS + LIST_SECONDS_PER_JOB * len(page.notebook_execution_jobs))
         return page.SerializeToString()
 
     async def create(self, request: bytes) -> bytes:
         self.calls["create"] += 1
         asked = types.CreateNotebookExecutionJobRequest.deserialize(request)
-        self.put(asked.notebook_execution_job_id, RUNNING, at=time.time())
+        sent = types.NotebookExecutionJob.pb(asked.notebook_execution_job)
+        self.put(asked.notebook_execution_job_id, RUNNING, at=time.time(), sent=sent)
         name = f"{self.parent}/notebookExecutionJobs/{asked.notebook_execution_job_id}"
         return Operation(name=f"{name}/operations/1").SerializeToString()
+
+
+def _create_time(job: Any) -> tuple[int, int]:
+    return job.create_time.seconds, job.create_time.nanos
 
 
 class Handler(grpc.GenericRpcHandler):

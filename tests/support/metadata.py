@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 from airflow.models import import_all_models
@@ -14,10 +12,12 @@ from airflow.models.base import Base
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.xcom import XComModel
-from sqlalchemy import Connection, Engine, create_engine, insert
+from sqlalchemy import create_engine, insert
+from sqlalchemy.engine import Connection, Engine
 
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, record_of
+from tests.support.airflow_versions import task_instance_id
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 TI, HISTORY, XCOM = TaskInstance.__table__, TaskInstanceHistory.__table__, XComModel.__table__
@@ -49,10 +49,17 @@ def ended(state: str, message: str = "", **more: Any) -> dict[str, Any]:
     }
 
 
+def metadata_engine(url: str) -> Engine:
+    """Return what connects to a metadata database, from any thread, without a check of its foreign keys."""
+    if not url.startswith("postgresql"):
+        return create_engine(url, connect_args={"check_same_thread": False}, future=True)
+    return create_engine(url, connect_args={"options": "-c session_replication_role=replica"}, future=True)
+
+
 @contextmanager
-def airflow_database(path: Path) -> Iterator[Engine]:
-    """Make an SQLite database with Airflow's tables, which any thread may use, and close it at the end."""
-    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+def airflow_database(url: str) -> Iterator[Engine]:
+    """Make Airflow's tables in a database, and close it at the end."""
+    engine = metadata_engine(url)
     import_all_models()
     Base.metadata.create_all(engine)
     yield engine
@@ -62,7 +69,7 @@ def airflow_database(path: Path) -> Iterator[Engine]:
 class Rows:
     """Gathers rows of three tables, and inserts them at once.
 
-    No rows of others that they refer to are made: the connection must not check foreign keys.
+    No rows of others that they refer to are made: the connection must not check foreign keys, see `metadata_engine`.
     """
 
     def __init__(self) -> None:
@@ -88,7 +95,7 @@ class Rows:
         identity = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "map_index": map_index}
         times = _times(start, seconds)
         shown = {"try_number": try_number, "state": state, "rendered_map_index": rendered_map_index}
-        self._rows[TI].append({"id": _new_id(TI.c.id), **identity, **times, **shown, **_REQUIRED})
+        self._rows[TI].append({"id": task_instance_id(), **identity, **times, **shown, **_REQUIRED})
         if told is not None:
             run = self._runs.setdefault((dag_id, run_id), len(self._runs) + 1)
             # As the Execution API stores what a worker pushes: as JSON, not as a text of JSON.
@@ -110,9 +117,7 @@ class Rows:
         """A try in the history of a task instance."""
         identity = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "map_index": map_index}
         shown = {"try_number": try_number, "state": state, **_times(start, seconds)}
-        self._rows[HISTORY].append(
-            {"task_instance_id": _new_id(HISTORY.c.task_instance_id), **identity, **shown, **_REQUIRED}
-        )
+        self._rows[HISTORY].append({"task_instance_id": task_instance_id(), **identity, **shown, **_REQUIRED})
 
     def insert(self, connection: Connection) -> None:
         """Insert what was gathered since the last time."""
@@ -124,10 +129,6 @@ class Rows:
 
 
 _REQUIRED = {"pool": "default_pool", "pool_slots": 1, "max_tries": 3, "hostname": "", "span_status": "not_started"}
-
-
-def _new_id(column: Any) -> Any:
-    return column.type.python_type(str(uuid.uuid4()))  # a text in Airflow 3.1
 
 
 def _times(start: datetime | None, seconds: float | None) -> dict[str, Any]:

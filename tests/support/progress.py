@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-FAULT_LINE = "fault"  # the property of a test that holds its line of the fault matrix
 LONG_SECONDS = 120.0  # after which a test is named, and again after as many
 
 

@@ -1,7 +1,7 @@
-"""Which tests prove which sentence of the README, and of the pages of details that it leads to.
+"""Which tests prove which sentence of the README, and of the pages that promise what the package does.
 
 `tests/promises.txt` holds each sentence on a line of its own and, indented below it, the tests that fail if it is
-false, or in parentheses why it needs none.
+false, or in parentheses why it needs none. `python -m tests.support.promises` writes it anew after sentences moved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,18 @@ import mistune
 from tests.support.paths import CHECKOUT
 
 README = CHECKOUT / "README.md"
-DOCUMENTS = ("README.md", "docs/reference.md", "docs/behaviour.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/guarantees.md",
+    "docs/google-cloud.md",
+    "docs/how-to/parameters-and-results.md",
+    "docs/how-to/waiting.md",
+    "docs/how-to/ui.md",
+    "docs/emulator.md",
+    "docs/development.md",
+    "docs/reference.md",
+    "docs/behaviour.md",
+)
 REGISTRY = CHECKOUT / "tests" / "promises.txt"
 
 # Why a sentence needs no test.
@@ -42,12 +53,28 @@ def sentences(markdown: str) -> list[str]:
 
 def code_blocks(markdown: str, language: str | None = None) -> list[str]:
     """Return the code blocks in a language; by default those that are indented, not fenced."""
+    return [text for info, text in all_code_blocks(markdown) if info == (language or "")]
+
+
+def all_code_blocks(markdown: str) -> list[tuple[str, str]]:
+    """Return all code blocks, each with what stands after its fence; empty for one that is indented."""
     blocks = (block for block in _blocks(markdown) if block["type"] == "block_code")
-    return [block["raw"] for block in blocks if block.get("attrs", {}).get("info") == language]
+    return [(block.get("attrs", {}).get("info") or "", block["raw"]) for block in blocks]
+
+
+def code_cells(markdown: str) -> list[str]:
+    """Return what stands as code in the first cells of tables whose head is *message*."""
+    rows = (
+        row
+        for table in _blocks(markdown)
+        if table["type"] == "table" and _inline(table["children"][0]["children"][0]["children"]) == "message"
+        for row in table["children"][1]["children"]
+    )
+    return [node["raw"] for row in rows for node in row["children"][0]["children"] if node["type"] == "codespan"]
 
 
 def _blocks(markdown: str) -> list[dict[str, Any]]:
-    blocks = mistune.create_markdown(renderer="ast", plugins=["table"])(markdown)
+    blocks = mistune.create_markdown(renderer=None, plugins=["table"])(markdown)  # None: the syntax tree
     assert isinstance(blocks, list)
     return blocks
 
@@ -90,6 +117,21 @@ def read_registry(text: str) -> dict[str, list[tuple[str, list[str]]]]:
         elif line.strip() and not line.startswith("#"):
             entries.append((line.strip(), []))
     return registry
+
+
+def registry_of(documents: Mapping[str, str], registry: str) -> str:
+    """Return the text of a registry for documents as they are now: a sentence keeps its proofs wherever it moved.
+
+    :param documents: Markdown by the name of the document, in the order of the registry
+    :param registry: text of the registry as it was
+    """
+    known = {sentence: proofs for entries in read_registry(registry).values() for sentence, proofs in entries}
+    lines = [registry.partition("\n== ")[0].rstrip()]
+    for document, markdown in documents.items():
+        lines += ["", f"== {document}", ""]
+        for sentence in sentences(markdown):
+            lines += [sentence, *(f"    {proof}" for proof in known.get(sentence, []))]
+    return "\n".join([*lines, ""])
 
 
 def problems_of(proofs: list[str]) -> Iterator[str]:
@@ -147,3 +189,7 @@ def _sentences_by_test() -> Mapping[str, list[str]]:
             for proof in proofs:
                 by_test.setdefault(proof, []).append(f"{document}: {sentence}")
     return by_test
+
+
+if __name__ == "__main__":
+    REGISTRY.write_text(registry_of({name: (CHECKOUT / name).read_text() for name in DOCUMENTS}, REGISTRY.read_text()))

@@ -12,7 +12,8 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred, XCom
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from airflow_provider_nbjob.job import JobName
+from airflow_provider_nbjob.job import JobName, JobState
+from airflow_provider_nbjob.triggers.sweeps import Seen
 from tests.support.fake_service import JOB
 from tests.support.patience import patient
 
@@ -40,6 +41,11 @@ def event_of(trigger: Any, *, seconds: float = 60) -> dict[str, Any]:
     """Run a trigger as a triggerer does, and return the payload of its one event, as it arrives in the worker."""
     (event,) = run(events_of(made_again(trigger)), seconds=seconds)
     return json.loads(json.dumps(event))
+
+
+async def state_at_end(waiting: Coroutine[Any, Any, Seen]) -> JobState:
+    """Return the state in which a job is seen to end by one who waits for it."""
+    return (await waiting).state
 
 
 def run_operator(operator: Any, context: Any) -> Any:

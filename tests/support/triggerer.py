@@ -1,10 +1,7 @@
-"""Airflow's own triggerer without a metadata database, and the service that its triggers ask, in another process."""
+"""Airflow's own triggerer without a metadata database."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -19,21 +16,33 @@ from airflow.models.trigger import Trigger
 PROBE = 0  # its id; the trigger of the job n is n + 1
 
 
-def workload(trigger_id: int, classpath: str, kwargs: dict[str, Any]) -> RunTrigger:
-    """Return what the runner makes a trigger of: one of a task of its own, whose map index is the trigger's id."""
-    task = TaskInstanceDTO(
-        id=uuid4(),
-        dag_version_id=uuid4(),
-        dag_id="bench",
-        task_id="wait",
-        run_id="bench",
-        try_number=1,
-        map_index=trigger_id,
-        pool_slots=1,
-        queue="default",
-        priority_weight=1,
-    )
-    return RunTrigger(id=trigger_id, classpath=classpath, encrypted_kwargs=Trigger.encrypt_kwargs(kwargs), ti=task)
+def task_of(trigger_id: int, **changes: Any) -> TaskInstanceDTO:
+    """Return a task instance of its own for a trigger: its map index is the trigger's id."""
+    given = {
+        "id": uuid4(),
+        "dag_version_id": uuid4(),
+        "dag_id": "bench",
+        "task_id": "wait",
+        "run_id": "bench",
+        "try_number": 1,
+        "map_index": trigger_id,
+        "pool_slots": 1,
+        "queue": "default",
+        "priority_weight": 1,
+    }
+    return TaskInstanceDTO(**{**given, **changes})
+
+
+def workload(
+    trigger_id: int, classpath: str, kwargs: dict[str, Any], ti: TaskInstanceDTO | None = None, **more: Any
+) -> RunTrigger:
+    """Return what the runner makes a trigger of.
+
+    :param ti: default: a task instance of its own, see `task_of`
+    :param more: other fields of `RunTrigger`
+    """
+    kept = Trigger.encrypt_kwargs(kwargs)
+    return RunTrigger(id=trigger_id, classpath=classpath, encrypted_kwargs=kept, ti=ti or task_of(trigger_id), **more)
 
 
 class Supervisor(TriggerRunnerSupervisor):
@@ -59,8 +68,9 @@ class Supervisor(TriggerRunnerSupervisor):
             self.creating_triggers.append(trigger)
 
     def keep_log(self, trigger: RunTrigger) -> None:
-        """Give a trigger a log of its own."""
-        log_path = str(self.folder / "logs" / f"{trigger.id}.log")
+        """Give a trigger a log of its own, and another one each time it is given back."""
+        logs = self.folder / "logs"
+        log_path = str(logs / f"{trigger.id}.{len(list(logs.glob(f'{trigger.id}.*.log')))}.log")
         self.logger_cache[trigger.id] = TriggerLoggingFactory(log_path=log_path, ti=trigger.ti)
 
     def on_trigger_event(self, trigger_id: int, event: Any) -> None:
@@ -80,35 +90,3 @@ class Supervisor(TriggerRunnerSupervisor):
 
     def metric_tags(self) -> dict[str, str]:
         return {"hostname": "bench"}
-
-
-class Service:
-    """A fake service in a process of its own, which obeys as `grpc_service.obey` does.
-
-    :param module: the module that is run, and its arguments
-    """
-
-    def __init__(self, *module: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", *module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.told = self._answer()
-
-    @property
-    def address(self) -> str:
-        """Where it serves gRPC."""
-        return f"127.0.0.1:{self.told['port']}"
-
-    def __call__(self, do: str, **order: Any) -> dict[str, Any]:
-        print(json.dumps({"do": do, **order}), file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()

@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.airflow_processes import Airflow
+from tests.support.deployments import SMALL, Production
 from tests.support.emulator_process import EmulatorProcess, example_emulator
+from tests.support.fault_table import PROPERTY
 from tests.support.fixtures import built
 from tests.support.paths import CHECKOUT
 from tests.system.canary.secrets import ENVIRONMENT
+from tests.system.fault_case import Case, World
 from tests.system.settings import SETTINGS, USERS
-
-pytest.register_assert_rewrite("tests.system.fault_case")
 
 HERE = Path(__file__).parent
 SETUP_SECONDS = 300  # that a test may take which is the first to need Airflow
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give a test the time to start its Airflow, if it is the first that needs it, and leave most to test-all."""
+    """Give a test the time to start its Airflow, if it is the first that needs it, and say which command runs it."""
     item.add_marker(pytest.mark.timeout(SETUP_SECONDS))
-    if not item.get_closest_marker("essential"):
+    if HERE / "production" in item.path.parents:
+        item.add_marker(pytest.mark.production)
+    elif not item.get_closest_marker("essential"):
         item.add_marker(pytest.mark.test_all)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say below a case of the fault matrix that failed what Airflow knows of it."""
+    report = yield
+    case = getattr(item, "funcargs", {}).get("case")
+    if report.when == "call" and report.failed and isinstance(case, Case) and case.run_id:
+        try:
+            told = case.told_by_airflow()
+        except Exception as error:  # the case has failed already, perhaps with Airflow itself
+            told = f"not to be had: {error!r}"
+        report.sections.append(("what Airflow knows of the run", told))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +85,36 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("scripts", "example_dags"):
         shutil.copytree(CHECKOUT / folder, copy / folder)
     return copy
+
+
+@pytest.fixture(scope="session")
+def production() -> Iterator[Production]:
+    """Start PostgreSQL and Redis."""
+    with Production() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Start an Airflow and an emulator in which things fail on demand."""
+    numbers = {"waiting": 20, "many": 50} if request.config.getoption("--whole") else {"waiting": 8, "many": 12}
+    is_production = request.config.getoption("--production")
+    deploy = request.getfixturevalue("production").deployment if is_production else lambda: SMALL
+    dags = [HERE / "production" / "dags"] if is_production else []
+
+    def make(suffix: str) -> World:
+        return World(tmp_path_factory.mktemp(f"faults{suffix}"), **numbers, deployment=deploy(), dags=dags)
+
+    with built(make) as made:
+        yield made
+
+
+@pytest.fixture
+def case(world: World, record_property: Callable[[str, object], None]) -> Iterator[Case]:
+    """Begin a case of the fault matrix."""
+    world.emulator.reset()
+    world.gate.unlink(missing_ok=True)
+    world.airflow.start_what_has_ended()
+    made = Case(world, told=lambda row: record_property(PROPERTY, [*row]))
+    yield made
+    made.abandon()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 
-from tests.support.paths import CHECKOUT
 from tests.system import auth_manager
 from tests.system.canary.secrets import AIRFLOW_SETTINGS
 
@@ -28,5 +26,4 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN": "^.+$",
     "AIRFLOW_CONN_NO_GOOD": json.dumps(CONNECTION),
     **AIRFLOW_SETTINGS,
-    "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
 }

@@ -1,4 +1,4 @@
-"""The watch survives a minute of chaos; `make chaos` makes five of it."""
+"""Waiting, and starting tasks in the triggerer, survive a minute of chaos; `make chaos` makes five of it."""
 
 from __future__ import annotations
 

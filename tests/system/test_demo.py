@@ -9,8 +9,9 @@ import signal
 import nbformat
 import pytest
 
+from tests.support.paths import CHECKOUT
 from tests.support.patience import patient
-from tests.support.promises import README, code_blocks
+from tests.support.promises import code_blocks
 from tests.system.script import left_behind, start, written_elsewhere
 
 
@@ -29,7 +30,8 @@ def test_it_runs_a_notebook(checkout):
     executed = nbformat.read(path, as_version=4)
     assert any("image/png" in o.get("data", {}) for cell in executed.cells for o in cell.get("outputs", []))
     assert (checkout / re.search(r"its plot: +(\S+)", printed)[1]).read_bytes().startswith(b"\x89PNG")
-    (shown,) = [block for block in code_blocks(README.read_text()) if block.startswith("== starting the emulator")]
+    page = (CHECKOUT / "docs" / "development.md").read_text()
+    (shown,) = [block for block in code_blocks(page) if block.startswith("== starting the emulator")]
     rest = iter(lines(printed))
     assert not [line for line in lines(shown) if line not in ("...", "}") and line not in rest]
     assert not left_behind(checkout)

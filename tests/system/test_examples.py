@@ -10,6 +10,7 @@ import pytest
 
 from scripts.processes import BUCKET
 from tests.support.paths import CHECKOUT
+from tests.support.patience import wait_until
 
 EXAMPLES = sorted(path.stem for path in (CHECKOUT / "example_dags").glob("example_*.py"))
 
@@ -100,6 +101,24 @@ def test_mapped_notebooks_with_parameters_and_results(airflow):
     assert today - yesterday == timedelta(days=1)
     gathered = airflow.xcom("example_mapped_notebooks", run_id, "gather")
     assert gathered == {result["day"]: result["revenue"] for result in results}
+
+
+def test_an_asset_hands_the_result_to_another_dag(airflow):
+    consumer = "example_notebook_assets_consumer"
+    airflow.unpause(consumer)
+    run_id = run_to_success(airflow, "example_notebook_assets")
+    result = airflow.xcom("example_notebook_assets", run_id, "update_report")
+    runs = wait_until(lambda: airflow.request("GET", f"dags/{consumer}/dagRuns")["dag_runs"], timeout=120, what="a run")
+    (started,) = [run["dag_run_id"] for run in runs]
+    assert airflow.wait_for_run(consumer, started) == "success"
+    (published,) = airflow.xcom(consumer, started, "publish")
+    assert published == {
+        "job_name": result["name"],
+        "job_state": "JOB_STATE_SUCCEEDED",
+        "output_notebook_uri": result["output_notebook_uri"],
+        "results": result["results"],
+    }
+    assert published["results"]["result"]["orders"] == 200
 
 
 # `make demo` runs the first of them so, see `test_demo`.

@@ -7,9 +7,11 @@ import re
 import sys
 from importlib import import_module
 from inspect import signature
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import get_args
 
 import pytest
+import structlog
 from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk.execution_time import supervisor, task_runner
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -18,13 +20,17 @@ from airflow_provider_nbjob import airflow_compat
 from airflow_provider_nbjob.airflow_compat import (
     NotInThisAirflow,
     is_tasks_test,
+    read_connections_as_server,
     runs_in_process,
     secrets_maskers,
     state_of_task,
+    why_end_on_worker,
+    without_logs,
     xcom_of_task,
 )
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.lifecycle import cancellation
+from tests.support.airflow_versions import STARTS_IN_TRIGGERER
 from tests.support.fake_service import JOB
 
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=2)
@@ -34,6 +40,7 @@ def test_the_names_are_in_this_airflow():
     assert supervisor.InProcessSupervisorComms.__name__ == "InProcessSupervisorComms"
     assert "SUPERVISOR_COMMS" in task_runner.__annotations__
     assert callable(RuntimeTaskInstance.get_task_states)
+    assert {"key", "value", "dag_id", "task_id", "run_id", "map_index"} <= {*signature(XCom.set).parameters}
     assert callable(XCom.get_one)
 
 
@@ -122,3 +129,73 @@ def test_a_triggerer_that_cannot_ask_stops_nothing_and_says_how_to(changed, monk
     changed(owner, name)
     assert cancellation.is_awaited(TI, JobName.parse(JOB), logging.getLogger())
     assert "gcloud colab executions delete" in caplog.text
+
+
+@pytest.mark.skipif(not STARTS_IN_TRIGGERER, reason="Airflow 3.3 is the first whose tasks can start there")
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"inlets": ["asset"]}, "it has inlets or outlets"),
+        ({"outlets": ["asset"]}, "it has inlets or outlets"),
+        ({"iter_mapped_dependants": lambda: iter(["task"])}, "a task is mapped over what it returns"),
+    ],
+)
+def test_what_airflow_leaves_out_if_a_task_ends_in_the_triggerer(monkeypatch, changes, expected):
+    plain = {"inlets": [], "outlets": [], "iter_mapped_dependants": lambda: iter(())}
+    ti = SimpleNamespace(map_index=-1, task=SimpleNamespace(**{**plain, **changes}))
+    manager = import_module("airflow.sdk.listener").get_listener_manager()
+    manager.clear()
+    assert why_end_on_worker(ti) == expected
+    monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "a.backend.OfOthers")
+    assert why_end_on_worker(ti) == (expected or "this Airflow keeps XComs in a.backend.OfOthers")
+    manager.add_listener(ModuleType("a_listener"))
+    try:
+        assert why_end_on_worker(ti) == (expected or "this Airflow has listeners, such as OpenLineage's")
+    finally:
+        manager.clear()
+
+
+@pytest.mark.skipif(not STARTS_IN_TRIGGERER, reason="Airflow 3.3 is the first whose tasks can start there")
+def test_the_triggerer_still_leaves_these_requests_without_an_answer():
+    """Each name stands for a request that Airflow may answer one day: then its template need not go to a worker."""
+    runner = import_module("airflow.jobs.triggerer_job_runner")
+    asked = {
+        *("GetPrevSuccessfulDagRun", "GetXComSequenceSlice", "GetPreviousDagRun", "GetTaskRescheduleStartDate"),
+        *("GetTaskBreadcrumbs", "GetDag", "GetAssetEventByAsset", "GetTaskStateStore"),
+    }
+    answered = {kind.__name__ for kind in get_args(get_args(runner.ToTriggerSupervisor)[0])}
+    assert "GetXCom" in answered
+    assert not asked & answered
+    comms = import_module("airflow.sdk.execution_time.comms")
+    assert all(hasattr(comms, name) for name in asked)
+    assert all(hasattr(RuntimeTaskInstance, name) for name in airflow_compat.UNANSWERED_OF_TASK)
+
+
+# --- a command of Airflow's command line ---
+
+
+def log_of_both_kinds() -> None:
+    logging.getLogger("nbjob.standard").warning("of the standard library")
+    structlog.get_logger("nbjob.structured").warning("of structlog")
+
+
+def test_a_command_writes_no_logs(caplog, capsys):
+    assert without_logs(lambda: (log_of_both_kinds(), 7)[1]) == 7
+    assert caplog.records == []
+    with pytest.raises(ValueError, match="odd"):
+        without_logs(lambda: int("odd"))
+    log_of_both_kinds()
+    assert "of the standard library" in caplog.text + "".join(capsys.readouterr())
+
+
+def test_a_command_reads_the_connections_of_the_database(monkeypatch):
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", None, raising=False)
+
+    def names_of_backends() -> list[str]:
+        return [type(backend).__name__ for backend in supervisor.ensure_secrets_backend_loaded()]
+
+    assert "MetastoreBackend" not in names_of_backends()
+    read_connections_as_server()
+    assert "MetastoreBackend" in names_of_backends()

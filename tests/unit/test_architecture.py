@@ -13,59 +13,89 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "airflow_provider_nbjob"
+from tests.support.paths import PACKAGE
+
 OURS = PACKAGE.name
 # The layout: each room, and the rooms that its modules may import, wherever in a module the import stands.
 KNOWS = {
     "exceptions": {},
     "names": {"exceptions"},
-    "notebook": {"exceptions", "names"},
+    "lazy_packages": {},
+    "notebook": {"exceptions", "lazy_packages", "names"},
     "job": {"exceptions", "names", "notebook"},
     "outages": {"exceptions"},
     "airflow_compat": {},
+    "metrics": {"airflow_compat"},
     "masking": {"airflow_compat"},
     "get_provider_info": {},
     "rendering": {"exceptions", "notebook"},
     "links": {"exceptions", "job"},
-    "hooks": {"exceptions", "job", "masking", "names", "notebook", "outages"},
-    "connection": {"hooks", "names"},
-    "lifecycle": {"airflow_compat", "exceptions", "hooks", "job", "links", "masking", "names", "notebook"},
-    "triggers": {
-        *("airflow_compat", "connection", "exceptions", "hooks", "job", "lifecycle"),
-        *("masking", "names", "outages"),
+    "hooks": {
+        "airflow_compat",
+        "exceptions",
+        "job",
+        "lazy_packages",
+        "masking",
+        "metrics",
+        "names",
+        "notebook",
+        "outages",
     },
-    "arguments": {"connection", "exceptions", "job", "lifecycle", "names", "notebook"},
+    "connection": {"hooks", "names"},
+    "lifecycle": {"airflow_compat", "exceptions", "hooks", "job", "links", "masking", "metrics", "names", "notebook"},
+    "triggers": {
+        *("airflow_compat", "arguments", "connection", "exceptions", "hooks", "job", "lifecycle"),
+        *("masking", "metrics", "names", "outages"),
+    },
+    "arguments": {"airflow_compat", "connection", "exceptions", "job", "lifecycle", "names", "notebook"},
+    "lineage": {"arguments", "exceptions", "job", "lifecycle", "masking", "names", "notebook"},
     "operators": {
-        *("airflow_compat", "arguments", "connection", "exceptions", "hooks", "job", "lifecycle", "links"),
+        *("airflow_compat", "arguments", "connection", "exceptions", "hooks", "job", "lifecycle", "lineage", "links"),
         *("masking", "names", "notebook", "triggers"),
     },
     "sensors": {
-        *("arguments", "connection", "exceptions", "hooks", "job", "lifecycle", "links"),
-        *("masking", "names", "notebook", "triggers"),
+        *("airflow_compat", "arguments", "connection", "exceptions", "hooks", "job", "lifecycle", "links"),
+        *("masking", "metrics", "names", "notebook", "triggers"),
     },
-    "plugins": {"connection", "exceptions", "hooks", "job", "lifecycle", "masking", "names", "notebook", "rendering"},
+    "plugins": {
+        *("connection", "exceptions", "hooks", "job", "lifecycle", "links", "masking", "names", "notebook"),
+        "rendering",
+    },
+    "doctor": {"airflow_compat", "connection", "exceptions", "hooks", "job", "masking", "names"},
+    "__main__": {"doctor"},
     "emulator": {"exceptions", "job", "names"},
+    "testing": {"emulator", "exceptions", "job"},
 }
-ROOT = {"airflow_compat", "connection", "exceptions", "get_provider_info", "masking", "names", "outages"}
+ROOT = {
+    "__main__",
+    "airflow_compat",
+    "connection",
+    "exceptions",
+    "get_provider_info",
+    "lazy_packages",
+    "masking",
+    "metrics",
+    "names",
+    "outages",
+}
 # What a room may import of others; the rest of it is Python's own, or a small library.
 AIRFLOW = {
-    *("airflow_compat", "arguments", "hooks", "lifecycle", "links"),
-    *("masking", "operators", "plugins", "sensors", "triggers"),
+    *("airflow_compat", "arguments", "doctor", "hooks", "lifecycle", "lineage", "links"),
+    *("masking", "operators", "plugins", "sensors", "testing", "triggers"),
 }
 GOOGLE = {"emulator", "hooks"}
 # The modules that may use what is not public API of Airflow. Public are other providers, `airflow.configuration` (by it
 # the API server reads options), and what "Public Interface for Airflow 3.0+" in its documentation names.
-COMPATIBILITY = {"airflow_compat.py", "plugins/notebook_jobs/airflow_compat.py"}
+COMPATIBILITY = {"airflow_compat.py", "plugins/notebook_jobs/airflow_compat.py", "testing/airflow_compat.py"}
 PUBLIC_AIRFLOW = (
     *("airflow.__version__", "airflow.configuration", "airflow.plugins_manager", "airflow.providers"),
     *("airflow.sdk", "airflow.timetables.base", "airflow.triggers.base"),
 )
 NOT_PUBLIC_SDK = ("airflow.sdk._shared", "airflow.sdk.definitions", "airflow.sdk.execution_time")
-# Each is used in one module: two are base classes, which must be there when that module is imported.
+# Each is used in one module: they are base classes, which must be there when that module is imported.
 NOT_PUBLIC_BUT_USED = {
     "arguments/mapping.py": "airflow.sdk.definitions.mappedoperator.OperatorPartial",
     "lifecycle/task_output.py": "airflow.sdk.definitions.xcom_arg.PlainXComArg",
-    "sensors/window.py": "airflow.serialization.encoders.coerce_to_core_timetable",
 }
 # Decisions, in rooms that know Airflow.
 PURE = ("lifecycle/tries.py", "lifecycle/recovery.py", "lifecycle/outcome.py", "arguments/templates.py")
@@ -118,6 +148,10 @@ def test_the_root_holds_what_belongs_to_no_room():
     } == KNOWS.keys() - ROOT
 
 
+def test_nothing_that_a_task_uses_knows_the_command():
+    assert {room for room, known in KNOWS.items() if "doctor" in known} == {"__main__"}
+
+
 def test_no_room_knows_one_that_knows_it():
     assert circles(KNOWS) == []
 
@@ -148,7 +182,10 @@ def circles(graph) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "room",
-    ["operators", "sensors", "triggers", "links", "lifecycle", "arguments", "plugins/notebook_jobs", "connection.py"],
+    [
+        *("operators", "sensors", "triggers", "links", "lifecycle", "lineage", "arguments"),
+        *("plugins/notebook_jobs", "connection.py"),
+    ],
 )
 def test_the_hook_is_imported_only_when_it_is_used(room):
     for path in [PACKAGE / room] if room.endswith(".py") else (PACKAGE / room).glob("*.py"):
@@ -184,6 +221,12 @@ def named_modules(path: Path):
         text = node.value if isinstance(node, ast.Constant) else None
         if isinstance(text, str) and re.fullmatch(r"airflow(\.\w+)+", text):
             yield text
+
+
+def test_only_compatibility_modules_ask_for_versions():
+    asked = re.compile(r"AIRFLOW_V_|version_info|importlib\.metadata|packaging\.version")
+    modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if asked.search(path.read_text())}
+    assert modules <= {*COMPATIBILITY, "hooks/google_compat.py"}
 
 
 def test_only_plugins_know_the_rendering_of_notebooks():
@@ -224,9 +267,28 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     )
     loaded = json.loads(run.stdout.splitlines()[-1])
     notebooks = ("nbformat", "papermill", "jupytext", "ijson")
-    heavy = ("google", "grpc", *notebooks, "pandas", "airflow.providers.google", f"{OURS}.hooks")
+    lineage = ("openlineage", "airflow.providers.openlineage", f"{OURS}.lineage.events")
+    heavy = ("google", "grpc", *notebooks, *lineage, "pandas", "airflow.providers.google", f"{OURS}.hooks")
     assert [m for m in loaded if is_below(m, heavy)] == []
     assert f"{OURS}.job.spec" in loaded
+
+
+def test_what_airflow_imports_at_each_of_its_commands_is_light():
+    """Airflow 3.2 and later import the module of a provider's commands whichever command runs."""
+    script = f"""
+import json, sys
+import airflow.cli.cli_config
+before = set(sys.modules)
+import {OURS}.doctor.command_line as command_line
+command_line.get_cli_commands()
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"}
+    )
+    loaded = json.loads(run.stdout.splitlines()[-1])
+    assert [m for m in loaded if not is_below(m, (OURS,))] == []
+    assert [m for m in loaded if is_below(m, (f"{OURS}.hooks", f"{OURS}.job", f"{OURS}.notebook"))] == []
 
 
 # --- sizes ---

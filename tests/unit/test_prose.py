@@ -7,14 +7,15 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.support.paths import CHECKOUT, PACKAGE
+
 FOLDERS = ("airflow_provider_nbjob", "scripts", "example_dags")
-MODULES = sorted(path.relative_to(CHECKOUT) for folder in FOLDERS for path in (CHECKOUT / folder).rglob("*.py"))
+ROOTS = {folder: PACKAGE.parent if folder == PACKAGE.name else CHECKOUT for folder in FOLDERS}
+MODULES = sorted(path.relative_to(root) for folder, root in ROOTS.items() for path in (root / folder).rglob("*.py"))
 
 REFUSED_WORDS = (
     "weather",
@@ -86,7 +87,7 @@ def problems_of(source: str) -> list[Problem]:
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_a_module_has_no_refused_words(module):
-    problems = problems_of((CHECKOUT / module).read_text())
+    problems = problems_of((ROOTS[module.parts[0]] / module).read_text())
     assert not problems, "\n" + "\n".join(f"{module}:{line}: {word!r}" for line, word in problems)
 
 

@@ -13,13 +13,23 @@ import pytest
 
 from airflow_provider_nbjob import __version__
 from airflow_provider_nbjob.get_provider_info import get_provider_info
+from tests.support.airflow_versions import PROVIDERS_HAVE_COMMANDS
 
 
 def test_it_is_valid_by_airflows_schema():
     schema = json.loads((Path(airflow.__path__[0]) / "provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)
     unknown = set(get_provider_info()) - set(schema["properties"])
-    assert not unknown
+    assert unknown == (set() if PROVIDERS_HAVE_COMMANDS else {"cli"})
+
+
+def test_the_function_that_it_names_returns_commands():
+    (path,) = get_provider_info()["cli"]
+    module, _, name = path.rpartition(".")
+    (group,) = getattr(importlib.import_module(module), name)()
+    (command,) = group.subcommands
+    assert (group.name, command.name) == ("nbjob", "doctor")
+    assert all(command.help and arg.kwargs["help"] for arg in command.args)
 
 
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])

@@ -1,18 +1,17 @@
-"""The names and figures that the README and its reference state are those of the package."""
+"""The names and figures that the README and the pages of promises state are those of the package."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import inspect
 import json
-import os
 import re
-import subprocess
 from dataclasses import fields
 
 import pytest
 
 from airflow_provider_nbjob import exceptions, outages
+from airflow_provider_nbjob.arguments.notebook_argument import SERIALIZED_NOTEBOOK_MAX_BYTES
 from airflow_provider_nbjob.emulator.__main__ import parser
 from airflow_provider_nbjob.get_provider_info import get_provider_info
 from airflow_provider_nbjob.hooks.clients import resolve_endpoint
@@ -26,16 +25,17 @@ from airflow_provider_nbjob.hooks.notebook_execution_job import DELETE_SECONDS, 
 from airflow_provider_nbjob.job import JobResult
 from airflow_provider_nbjob.lifecycle.cancellation import INTERRUPT_SECONDS
 from airflow_provider_nbjob.operators import notebook_execution_job as operators
-from airflow_provider_nbjob.operators.notebook_argument import SERIALIZED_NOTEBOOK_MAX_BYTES
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from airflow_provider_nbjob.triggers.api_calls import HUNG_SECONDS, HUNG_THREADS_MAX
 from airflow_provider_nbjob.triggers.notebook_execution_job import STOP_SECONDS
 from airflow_provider_nbjob.triggers.supervision import LATE_SECONDS
+from scripts.compatibility import CI
+from tests.support.makefile import dry_run, make
 from tests.support.paths import CHECKOUT
-from tests.support.promises import README
+from tests.support.promises import DOCUMENTS
 
-TEXT = README.read_text() + (CHECKOUT / "docs" / "reference.md").read_text()
+TEXT = "".join((CHECKOUT / document).read_text() for document in DOCUMENTS)
 OPTIONS = get_provider_info()["config"]["nbjob"]["options"]
 
 
@@ -147,18 +147,6 @@ def test_the_options_of_the_emulator():
     assert (defaults.max_concurrent, defaults.cleanup_delay) == (2, 5.0)
 
 
-def make(*arguments: str) -> str:
-    """Return what make prints, without the variables of a make that runs these tests."""
-    command = ["make", "--no-print-directory", *arguments]
-    environment = {"PATH": os.environ["PATH"]}
-    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True).stdout
-
-
-def dry_run(*arguments: str) -> str:
-    """Return the commands that make would run on a clean clone."""
-    return make("--always-make", "--dry-run", *arguments)
-
-
 def test_the_commands_of_make():
     named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", TEXT, re.MULTILINE))
     printed = make("help")
@@ -179,7 +167,7 @@ def test_make_test_and_make_test_all_run_all_there_is():
     assert "--cov" not in dry_run("test")
     assert "apt-get install -y -qq --no-install-recommends chromium" in for_a_pull_request
     assert "command -v chromium chromium-browser google-chrome" in for_a_pull_request
-    for printed, selected in ((for_a_pull_request, '"not test_all"'), (rest, "test_all")):
+    for printed, selected in ((for_a_pull_request, '"not test_all and not production"'), (rest, "test_all")):
         assert re.search(rf"-m pytest .*-m {selected}(?: |$)", printed, re.MULTILINE)
 
 
@@ -196,5 +184,11 @@ def test_other_commands_of_make():
     assert "--numprocesses 3" in dry_run("unit")
     assert "--numprocesses 5" in dry_run("unit", "WORKERS=5")
     assert "tests/system/test_faults.py --whole" in dry_run("test-faults")
-    assert "-m tests.benchmarks" in dry_run("bench")
+    assert "-m tests.benchmarks --waiting 100" in dry_run("bench", "BENCH=--waiting 100")
+    assert "-m tests.benchmarks.whole_airflow --tasks 40" in dry_run("bench", "WHOLE=--tasks 40")
+    assert "-m tests.benchmarks.listing --database postgresql" in dry_run("bench-ui")
+    assert "pytest --production --whole tests/system/test_faults.py tests/system/production" in dry_run("production")
+    assert 'pytest --production -m "production or one_of_two" tests/system' in dry_run("production", "SHORT=yes")
     assert "-m tests.chaos --seed 7" in dry_run("chaos", "SEED=7")
+    assert "bin/nox --session 3.1-newest-py3.12 -- unit" in dry_run("matrix", "CELL=3.1-newest-py3.12", "PARTS=unit")
+    assert all(cell in dry_run("matrix-ci") for cell in CI)

@@ -1,4 +1,4 @@
-"""Notebook jobs in the Airflow UI: a tab on the page of a task instance, and a page in the navigation.
+"""Notebook jobs in the Airflow UI: a tab and links on the page of a task instance, and a page in the navigation.
 
 Every Airflow process loads its plugins, but only the API server serves these pages. So the application is imported
 with the first request.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_provider_nbjob.plugins.notebook_jobs.links import RECORDED_LINKS
 from airflow_provider_nbjob.plugins.notebook_jobs.urls import URL_PREFIX
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class NotebookJobsPlugin(AirflowPlugin):
     """
 
     name = "notebook_jobs"
+    operator_extra_links = RECORDED_LINKS
     fastapi_apps = [{"app": app_on_demand, "url_prefix": URL_PREFIX, "name": "Notebook jobs"}]
     external_views = [
         {

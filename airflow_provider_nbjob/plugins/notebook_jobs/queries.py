@@ -3,12 +3,15 @@
 A try whose job is still on record is one row of XCom with its task instance. Its times and its task's state are in the
 history of task instances when it is over. Airflow deletes the XComs of a task instance when its next try starts, so of
 earlier tries there is only the history, which is read for the tasks that have a record in any run.
+
+The statements are written in what SQLAlchemy 1.4 and 2 have in common: Airflow's constraints for 3.1 pin 1.4.54.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     String,
@@ -40,7 +43,7 @@ from sqlalchemy.sql.expression import (
     Subquery,
 )
 
-from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, NAME_MAX, read_record
+from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, NAME_MAX, Record, read_record
 from airflow_provider_nbjob.plugins.notebook_jobs.airflow_compat import (
     HISTORY,
     RENDERED,
@@ -62,6 +65,11 @@ IDENTITY = ("dag_id", "task_id", "run_id", "map_index")  # columns that name a t
 SEARCHED = ("dag_id", "task_id", "run_id", "job_name", "rendered_map_index")
 
 TaskIds = tuple[str, str]  # the ids of a DAG and of one of its tasks
+
+if TYPE_CHECKING:
+    _TextFunction = FunctionElement[str]
+else:
+    _TextFunction = FunctionElement  # which is not generic in SQLAlchemy 1.4
 
 
 def same_task_instance(one: FromClause, other: FromClause) -> ColumnElement[bool]:
@@ -135,7 +143,8 @@ def _conditions(found: FromClause, wanted: JobFilter) -> list[ColumnElement[bool
     if wanted.until:
         conditions.append(found.c.started < wanted.until)
     if wanted.text:
-        conditions.append(or_(*(found.c[name].icontains(wanted.text, autoescape=True) for name in SEARCHED)))
+        escaped = re.sub("([%_/])", r"/\1", wanted.text)
+        conditions.append(or_(*(found.c[name].ilike(f"%{escaped}%", escape="/") for name in SEARCHED)))
     return conditions
 
 
@@ -241,7 +250,7 @@ def _record_text() -> ColumnElement[str | None]:
     return case((func.length(text) <= RECORD_MAX, text))
 
 
-class _Readable(FunctionElement[str]):
+class _Readable(_TextFunction):
     """A part of a JSON value as text, null if the database cannot read the value.
 
     SQLite stores any text as JSON, such as one with NaN. A query fails if SQLite cannot parse the text or its driver
@@ -260,8 +269,10 @@ def _as_it_is(element: _Readable, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(_Readable, "sqlite")
 def _if_valid(element: _Readable, compiler: SQLCompiler, **options: Any) -> str:
-    part, whole = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"CASE WHEN json_valid({whole}) AND {part} NOT GLOB '*[^ -~]*' THEN {part} END"
+    part, whole = element.clauses
+    # Each is compiled where it stands: SQLAlchemy 1.4 notes the parameters of SQLite in the order of compilation.
+    is_valid, matched, returned = (str(compiler.process(clause, **options)) for clause in (whole, part, part))
+    return f"CASE WHEN json_valid({is_valid}) AND {matched} NOT GLOB '*[^ -~]*' THEN {returned} END"
 
 
 def _part_of_record(name: str) -> ColumnElement[str]:
@@ -316,19 +327,20 @@ def load_task(session: Session, ref: TaskRef, *, with_record: bool = True) -> Ta
     tries = {one.number: one for one in (*(TaskTry(*row) for row in earlier), TaskTry(*newest[:4]))}
     if ref.try_number not in (None, *tries):
         return None
-    record = None
-    if with_record:
-        record = session.scalar(
-            select(_record_text()).where(_is_of_task_instance(XCOM, ref), XCOM.c.key == JOB_XCOM_KEY)
-        )
     return TaskData(
         ref=ref,
         tries=tuple(tries[number] for number in sorted(tries) if number > 0) or (TaskTry(*newest[:4]),),
         run_start=newest.run_start,
-        record=read_record(record),
+        record=load_record(session, ref) if with_record else None,
         fields=newest.rendered_fields or given_arguments(session, ref),
         are_rendered=bool(newest.rendered_fields),
     )
+
+
+def load_record(session: Session, ref: TaskRef) -> Record | None:
+    """Return the record of a task instance's newest job, or None if there is none that can be read."""
+    of_task = select(_record_text()).where(_is_of_task_instance(XCOM, ref), XCOM.c.key == JOB_XCOM_KEY)
+    return read_record(session.scalar(of_task))
 
 
 def given_arguments(session: Session, ref: TaskRef) -> Mapping[str, Any]:

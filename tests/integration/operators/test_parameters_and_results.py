@@ -16,6 +16,7 @@ from airflow_provider_nbjob.exceptions import InvalidJob, JobFailed, NotebookUnr
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from scripts.processes import BUCKET
+from tests.support.airflow_versions import BundleDagBag
 from tests.support.paths import CHECKOUT
 from tests.support.repositories import commit
 from tests.support.tasks import arguments, make_context
@@ -159,8 +160,6 @@ def test_a_script_beside_the_dag_gets_parameters(service, context, tmp_path):
 
 def test_a_source_beside_the_dag_is_that_of_the_bundle_version(service, context, tmp_path):
     """As Airflow's worker loads a DAG, from the folder that a versioned bundle has for the run's version."""
-    from airflow.dag_processing.dagbag import BundleDagBag  # since Airflow 3.2
-
     for version in ("1", "2"):
         folder = tmp_path / "versions" / version
         folder.mkdir(parents=True)
@@ -173,7 +172,7 @@ def test_a_source_beside_the_dag_is_that_of_the_bundle_version(service, context,
         )
     for version in ("1", "2"):
         folder = tmp_path / "versions" / version
-        bag = BundleDagBag(dag_folder=folder / "dag.py", safe_mode=False, bundle_path=folder, bundle_name="versioned")
+        bag = BundleDagBag(dag_folder=folder / "dag.py", safe_mode=False, bundle_path=folder)
         assert bag.dags["d"].task_dict["run_notebook"].execute(context)["results"] == {"result": int(version)}
 
 

@@ -13,6 +13,7 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError, Transp
 from airflow_provider_nbjob.exceptions import ApiError, CredentialsUnavailable, NotebookExecutionJobError
 from airflow_provider_nbjob.hooks import files, retrying
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
+from airflow_provider_nbjob.hooks.permissions import GET_JOB, Need
 from tests.support.fake_google import FakeGoogle
 
 NAME = "projects/p/locations/us-central1/notebookExecutionJobs/j"
@@ -29,6 +30,9 @@ OUTAGES = [
 ]
 for wrapping in (NO_ACCOUNT, OUTAGES[2]):
     wrapping.__cause__ = wrapping.args[0]
+
+
+NEED = Need(SimpleNamespace(impersonation_chain=None, gcp_conn_id="google"), GET_JOB, "the project")
 
 
 class Attempts:
@@ -55,7 +59,7 @@ def no_pauses(monkeypatch):
 
 def perform(attempts, *, codes=("UNAVAILABLE",), **changes):
     log = SimpleNamespace(warning=lambda *_: None, info=lambda *_: None)
-    given = {"log": log, "codes": codes, "not_found": None, "renew": attempts.renew, **changes}
+    given = {"log": log, "codes": codes, "not_found": None, "renew": attempts.renew, "need": NEED, **changes}
     return retrying.perform(attempts, "get of x", **given)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from airflow import settings
-from sqlalchemy import Engine, delete
+from sqlalchemy import delete
+from sqlalchemy.engine import Engine
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from tests.security.plugins.site import RENDERED, RUNS, Site
@@ -14,9 +15,9 @@ from tests.support.metadata import HISTORY, TI, XCOM, airflow_database
 
 
 @pytest.fixture(scope="session")
-def airflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def airflow_tables(metadata_url: str) -> Iterator[Engine]:
     """Make the tables of Airflow, once."""
-    with airflow_database(tmp_path_factory.mktemp("metadata") / "airflow.db") as engine:
+    with airflow_database(metadata_url) as engine:
         yield engine
 
 

@@ -17,7 +17,9 @@ from airflow.models.dagrun import DagRun
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import insert, text
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DataError
 
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.lifecycle.tries import Tries
@@ -192,6 +194,17 @@ class Site:
                 rendered = {**identity, "rendered_fields": {**ARGUMENTS, **(fields or {})}}
                 connection.execute(insert(RENDERED), rendered)
             connection.commit()
+
+    def stores(self, raw: str) -> bool:
+        """Return whether the database takes a text for JSON: SQLite takes any, PostgreSQL what it can decode."""
+        if self.engine.dialect.name == "sqlite":
+            return True
+        with self.engine.connect() as connection:
+            try:
+                connection.execute(text("SELECT CAST(:raw AS JSONB)"), {"raw": raw})
+            except DataError:
+                return False
+        return True
 
     def job(self, name: str | None = None, *, notebook: Any = None, state: str = "SUCCEEDED", **changes: Any) -> str:
         """Add a job, with its executed notebook if there is one."""

@@ -71,7 +71,8 @@ def assert_served(site, raw: str) -> None:
 
 @pytest.mark.parametrize("junk", JUNK)
 def test_junk_in_place_of_a_record_breaks_no_page(site, junk):
-    assert_served(site, JUNK[junk])
+    if site.stores(JUNK[junk]):
+        assert_served(site, JUNK[junk])
 
 
 @pytest.mark.test_all
@@ -84,6 +85,8 @@ def test_junk_at_a_key_breaks_no_page(site, key):
     if key in IN_STATEMENTS:
         paths += ["?text=nbjob", "?state=JOB_STATE_FAILED"]
     for name, junk in JUNK.items():
+        if not site.stores(junk):
+            continue
         with site.engine.begin() as connection:
             connection.execute(text("UPDATE xcom SET value = :raw"), {"raw": with_junk(key, junk)})
         for path in paths:
@@ -95,7 +98,7 @@ def test_junk_at_a_key_breaks_no_page(site, key):
 
 def test_one_malformed_record_hides_no_other(site):
     site.task(record_of(site.name()))
-    for index, raw in enumerate(JUNK.values()):
+    for index, raw in enumerate(filter(site.stores, JUNK.values())):
         dag_id = f"of_others_{index}"
         site.people.known["admin"].reads[dag_id] = site.people.known["admin"].reads["reports"]
         site.task(raw=raw, dag_id=dag_id, fields={})

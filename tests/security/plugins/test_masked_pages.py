@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.security.plugins.site import QUERY, cell, notebook, printed, record_of
+from tests.security.plugins.site import QUERY, RENDERED, cell, notebook, printed, record_of
 
 pytestmark = pytest.mark.test_all
 
@@ -89,9 +89,9 @@ def test_of_a_job_whose_parameters_another_task_passed_it_is_said_what_is_hidden
     site.job(notebook=notebook(cell("", printed(f"{SECRET} clear-value"), tags=INJECTED), parameters=passed))
     site.task(record_of(site.name()), fields=named)
     with site.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "UPDATE rendered_task_instance_fields SET rendered_fields = json_remove(rendered_fields, '$.parameters')"
-        )
+        fields = connection.execute(RENDERED.select()).one().rendered_fields
+        without = {name: value for name, value in fields.items() if name != "parameters"}
+        connection.execute(RENDERED.update().values(rendered_fields=without))
     assert_hidden(site, SECRET, clear=["clear-value", "Airflow does not say which of the values"])
 
 

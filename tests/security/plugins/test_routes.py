@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from airflow_provider_nbjob.plugins.notebook_jobs.app import app
 from tests.security.plugins.site import QUERY, cell, notebook, printed, record_of
+from tests.support.routes import routes_of
 
 # What a route needs of the DAG that it is asked about; None: it is about no DAG.
 NEEDS = {
@@ -18,7 +19,7 @@ NEEDS = {
     "/notebook": {"TASK_INSTANCE", "TASK_LOGS"},
     "/static/{name}": None,
 }
-ROUTES = sorted(route.path for route in app.routes)
+ROUTES = sorted(route.path for route in routes_of(app))
 OF_A_DAG = [path for path in ROUTES if NEEDS.get(path)]
 RESULT, PRINTED, RAISED, RECORDED = "the-result", "the-output", "the-error", "the-recorded-error"
 
@@ -41,8 +42,8 @@ def told(site):
 
 def test_each_route_is_classified():
     assert set(ROUTES) == set(NEEDS), "say in NEEDS what the new route needs"
-    assert {type(route) for route in app.routes} == {APIRoute}, "what is mounted asks nobody who they are"
-    assert {method for route in app.routes for method in route.methods} == {"GET"}, "nothing changes anything"
+    assert {type(route) for route in routes_of(app)} == {APIRoute}, "what is mounted asks nobody who they are"
+    assert {method for route in routes_of(app) for method in route.methods} == {"GET"}, "nothing changes anything"
 
 
 @pytest.mark.parametrize("path", ROUTES)

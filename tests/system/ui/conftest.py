@@ -23,7 +23,8 @@ def prefixed_url(airflow: Airflow) -> str:
     """The same Airflow below a path, as behind a proxy: one more API server, on the same database."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/below"
-    airflow.start("api-server", "api-server-below", {"AIRFLOW__API__BASE_URL": url, "AIRFLOW__API__PORT": str(port)})
+    arguments = airflow.deployment.components["api-server"]
+    airflow.start("api-server-below", arguments, {"AIRFLOW__API__BASE_URL": url, "AIRFLOW__API__PORT": str(port)})
 
     def serves() -> bool:
         try:

@@ -14,11 +14,12 @@ from fastapi.routing import APIRoute
 
 from airflow_provider_nbjob.plugins.notebook_jobs.app import STATIC, app
 from tests.support.patience import patient
+from tests.support.routes import routes_of
 from tests.system.settings import SECRETS, USERS
 from tests.system.ui.airflow_ui import task_query
 from tests.system.ui.runs import FINISHED
 
-PATHS = [re.sub(r"\{.*\}", "notebook-jobs.css", route.path) for route in app.routes]
+PATHS = [re.sub(r"\{.*\}", "notebook-jobs.css", route.path) for route in routes_of(app)]
 REPORT = task_query(*FINISHED["report"][:2], "notebook")
 PRIVATE = task_query(*FINISHED["private"][:2], "notebook")
 
@@ -87,9 +88,9 @@ def test_every_route_wants_a_user(admin, nobody, path):
 
 def test_there_is_nothing_but_routes():
     """Something mounted, or a websocket, would not come by the user that the application asks for."""
-    assert {type(route) for route in app.routes} == {APIRoute}
-    assert {"/", "/task", "/notebook", "/static/{name}"} <= {route.path for route in app.routes}
-    assert {method for route in app.routes for method in route.methods} == {"GET"}
+    assert {type(route) for route in routes_of(app)} == {APIRoute}
+    assert {"/", "/task", "/notebook", "/static/{name}"} <= {route.path for route in routes_of(app)}
+    assert {method for route in routes_of(app) for method in route.methods} == {"GET"}
 
 
 def test_the_cookie_of_a_session_is_as_good_as_a_token(airflow, airflow_ui, nobody):

@@ -1,6 +1,6 @@
 """Pictures of the tab and of the page, in `tests/output/screenshots`, to be looked at.
 
-Two of them are in the README; to renew those:
+Two of them are in the documentation; to renew those:
 
     python -m pytest tests/system/ui/test_screenshots.py
     cp tests/output/screenshots/notebook-tab.png tests/output/screenshots/notebook-jobs.png docs/

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_nbjob.lifecycle.cancellation import AWAITED_PAUSES
 from tests.chaos.schedule import (
     CODES,
     CONNECTIONS,
     ENDS_OF_TASKS,
     FIRST,
+    HANG,
     LOCATIONS,
+    LOST,
+    SLOW,
     TAIL,
     make_schedule,
 )
@@ -39,6 +43,40 @@ def test_two_hundred_tasks_wait_in_three_locations_over_two_connections(minutes)
         assert any(task.away for task in tasks)
 
 
+@each_run
+def test_about_a_third_of_the_tasks_start_in_the_triggerer(minutes):
+    all_started = []
+    for seed in SEEDS:
+        tasks = make_schedule(seed, minutes).tasks
+        started = [task for task in tasks if task.start]
+        assert 200 / 4 < len(started) < 200 / 2
+        assert any(task.start.is_taken_away for task in started)
+        others = {task.job for task in tasks if not task.start}
+        assert not others & {task.job for task in started}, "nobody else waits for their jobs"
+        for task in started:
+            assert type(task.interval) is float
+            assert task.deadline is None or type(task.deadline) is float
+        all_started += started
+    assert {task.outcome for task in all_started} == {"finished", "lost", "timeout", "stopped"}
+    assert any(task.killed and task.away for task in all_started), "some are ended as another triggerer takes them over"
+    assert {fault for task in all_started for fault in task.start.create_faults} >= {LOST, SLOW, HANG}
+
+
+@each_run
+def test_an_airflow_whose_tasks_cannot_start_there_has_all_others(minutes):
+    for seed in SEEDS:
+        tasks = make_schedule(seed, minutes, starting=False).tasks
+        assert not any(task.start for task in tasks)
+        assert len(tasks) == 200
+
+
+def test_a_record_can_be_asked_for_before_a_job_is_stopped():
+    """A trigger that is to stop its job asks Airflow four times, and then stops it."""
+    for seed in SEEDS:
+        for task in make_schedule(seed, 5.0).tasks:
+            assert len(task.start.read_faults if task.start else ()) + task.is_silent < len(AWAITED_PAUSES) + 1
+
+
 def test_five_minutes_have_all_kinds_of_trouble():
     for seed in SEEDS:
         schedule = make_schedule(seed, 5.0)
@@ -59,9 +97,10 @@ def test_each_task_has_one_right_end(minutes):
         for task in schedule.tasks:
             assert task.starts < schedule.ticks
             assert task.ends is None or FIRST < task.ends <= last
-            assert task.killed is None or (task.starts < task.killed <= last and task.ends is None and not task.away)
+            assert task.killed is None or (task.starts < task.killed <= last and task.ends is None)
+            assert not (task.killed and task.away and not task.start)
             for gone, back in task.away:
-                assert task.starts < gone < back < schedule.ticks, "it is given back"
+                assert task.starts < gone < back < (task.killed or schedule.ticks), "it is given back"
         killed = [task.job for task in schedule.tasks if task.killed is not None]
         assert len(killed) == len(set(killed)), "nobody else waits for a job that is stopped"
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import gzip
 import random
-import time
 from types import SimpleNamespace
 
 import pytest
 from google.api_core import exceptions as api
-from google.api_core.retry import retry_unary
 from google.auth.exceptions import RefreshError
 
 from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, NotebookExecutionJobError, NotebookUnreadable
 from airflow_provider_nbjob.hooks.files import StoredNotebook
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-from tests.support.fake_google import REPOSITORY, FakeGoogle
+from tests.support.fake_google import REPOSITORY, FakeGoogle, patch_pauses
 from tests.support.fake_service import EXECUTED, OUTPUT, ended_job
 from tests.support.notebooks import code, error, notebook, stream
 
@@ -38,8 +36,7 @@ def hook(google) -> NotebookExecutionJobHook:
 def pauses(monkeypatch) -> list[float]:
     """The pauses that the storage library makes between its attempts, none of which is waited for."""
     seconds: list[float] = []
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=seconds.append)
-    monkeypatch.setattr(retry_unary, "time", clock)
+    patch_pauses(monkeypatch, seconds.append)
     return seconds
 
 
@@ -380,7 +377,7 @@ def test_an_executed_notebook_tells_its_failing_cell(google, hook, encoding, kee
 
 @pytest.mark.parametrize("encoding", [None, "gzip"])
 def test_an_executed_notebook_larger_than_a_chunk_is_read_in_parts(google, hook, monkeypatch, encoding):
-    monkeypatch.setattr("airflow_provider_nbjob.hooks.files.CHUNK", 1000)
+    monkeypatch.setattr("airflow_provider_nbjob.hooks.files.CHUNK", 100_000)
     noise = random.Random(0).randbytes(1_300_000).hex()  # as large when it is packed
     content = notebook(code(noise), code("2", error("ValueError")))
     google.storage.put(EXECUTED, gzip.compress(content) if encoding else content, content_encoding=encoding)

@@ -6,9 +6,15 @@ import inspect
 
 import pytest
 from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
+from google.auth import impersonated_credentials
 from google.auth.credentials import AnonymousCredentials
 
-from airflow_provider_nbjob.hooks.google_compat import cached_credentials, connection_field, forget_credentials
+from airflow_provider_nbjob.hooks.google_compat import (
+    cached_credentials,
+    connection_field,
+    forget_credentials,
+    source_credentials,
+)
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 
 
@@ -37,3 +43,11 @@ def test_a_field_is_found_under_both_of_its_names(hook):
     assert connection_field(hook, "project") == "p"
     assert connection_field(hook, "num_retries") == 7
     assert connection_field(hook, "no_such_field") is None
+
+
+def test_impersonated_credentials_name_those_that_impersonate():
+    own = AnonymousCredentials()
+    impersonated = impersonated_credentials.Credentials(own, "a@p.iam.gserviceaccount.com", [])
+    assert isinstance(source_credentials(impersonated), AnonymousCredentials)  # a copy, with scopes
+    assert source_credentials(own) is None
+    assert source_credentials(None) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import time
@@ -141,27 +142,27 @@ def test_that_a_job_is_gone_is_confirmed_by_a_second_look(service):
     error = JobLost("gone")
     answers = iter([error, "a job"])
 
-    def look():
+    async def look():
         if isinstance(answer := next(answers), Exception):
             raise answer
         return answer
 
-    assert polling.poll_twice(look) == "a job"
+    assert asyncio.run(polling.poll_twice(look)) == "a job"
     answers = iter([error, error])
     with pytest.raises(type(error)):
-        polling.poll_twice(look)
+        asyncio.run(polling.poll_twice(look))
 
 
 @pytest.mark.parametrize(
     "error", [ApiError("no", "UNAVAILABLE"), ApiError("no", "PERMISSION_DENIED"), RuntimeError("ours")]
 )
 def test_any_other_answer_is_not_asked_for_twice(service, error):
-    def look():
+    async def look():
         raise next(errors)
 
     errors = iter([error])
     with pytest.raises(type(error)):
-        polling.poll_twice(look)
+        asyncio.run(polling.poll_twice(look))
 
 
 # --- the operator, after a wait that ended without the job ---

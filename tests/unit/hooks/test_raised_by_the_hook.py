@@ -69,6 +69,8 @@ STORAGE: dict[str, Call] = {
     "read_stored_notebook": lambda hook: hook.files.read_stored_notebook(StoredNotebook(URI, 1, 2)),
     "read_output_notebook": lambda hook: hook.files.read_output_notebook(EXECUTED),
     "read_executed_notebook": lambda hook: hook.files.read_executed_notebook(EXECUTED),
+    "check_folder": lambda hook: hook.files.check_folder("gs://bucket/runs"),
+    "held_permissions": lambda hook: hook.files.held_permissions("bucket", ["storage.objects.get"]),
 }
 DATAFORM: dict[str, Call] = {"read_dataform_notebook": lambda hook: hook.files.read_dataform_notebook(REPOSITORY)}
 # What asks nobody but for credentials, or for nothing.
@@ -84,7 +86,16 @@ OTHERS: dict[str, Call] = {
 # Proved elsewhere: `get_connection` in test_connections.py, `get_endpoint` in tests/security/hooks/test_hosts.py; a
 # faulty configuration is Airflow's to tell; `get_result` tells what it could not read in the result.
 ELSEWHERE = {
-    *("get_connection", "get_endpoint", "direct_content_max_bytes", "files", "get_result", "job_as_known", "request")
+    *(
+        "get_connection",
+        "get_endpoint",
+        "direct_content_max_bytes",
+        "files",
+        "get_result",
+        "job_as_known",
+        "request",
+        "wrapped",
+    )
 }
 
 
@@ -148,7 +159,7 @@ FAULTS: list[Exception] = [
 def no_pauses(monkeypatch):
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setattr("airflow_provider_nbjob.hooks.retrying.RETRY_TOTAL", 0.0)
-    monkeypatch.setattr(files, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.001)  # google-api-core 2.16 takes 0 for no bound
 
 
 @pytest.fixture
@@ -393,6 +404,7 @@ LACKED = {
     "read_output_notebook": ("storage.objects.get", "storage.objectViewer", "the bucket bucket"),
     "read_gcs_notebook": ("storage.objects.get", "storage.objectViewer", "the bucket bucket"),
     "upload_notebook": ("storage.objects.create", "storage.objectCreator", "the bucket bucket"),
+    "check_folder": ("storage.objects.list", "storage.objectViewer", "the bucket bucket"),
     "read_dataform_notebook": ("dataform.repositories.queryDirectoryContents", "dataform.codeViewer", REPOSITORY),
 }
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 from google.cloud.aiplatform_v1.types import AcceleratorType, NotebookExecutionJob
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from airflow_provider_nbjob.job.environment import environment_rule, plain_environment
-from airflow_provider_nbjob.job.environment_fields import FIELDS
+from airflow_provider_nbjob.job.environment_fields import CLIENT_VERSION, FIELDS
 from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 from scripts import environment_fields
 
@@ -54,7 +56,18 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def test_the_shipped_fields_are_those_of_the_installed_client():
     """If this fails after an upgrade of google-cloud-aiplatform: scripts/environment_fields.py writes them anew."""
-    assert environment_fields.fields() == FIELDS
+    installed = environment_fields.fields()
+    if Version(version("google-cloud-aiplatform")) < Version(CLIENT_VERSION):
+        assert _has_all(FIELDS, installed)
+    else:
+        assert installed == FIELDS
+
+
+def _has_all(shipped, installed) -> bool:
+    """Return whether the fields of a newer client have all of those of an older one."""
+    if isinstance(installed, dict):
+        return all(name in shipped and _has_all(shipped[name], kind) for name, kind in installed.items())
+    return set(installed) <= set(shipped) if isinstance(installed, tuple) else installed == shipped
 
 
 @pytest.mark.parametrize(

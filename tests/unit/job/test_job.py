@@ -206,6 +206,10 @@ def test_a_separator_in_a_name_makes_no_two_tasks_one(left, right):
         ("a &lt; b &amp; c", "a < b & c"),
         ("x < y and y > z", "x < y and y > z"),
         ("<p>one</p><p>two</p>", "one\ntwo"),
+        (
+            "NUL \0 and its entity &#0;, half a pair \ud800 and &#xd800;",
+            "NUL \ufffd and its entity \ufffd, half a pair ? and \ufffd",
+        ),
     ],
 )
 def test_html_is_taken_out_of_messages(message, text):
@@ -241,6 +245,13 @@ def test_the_result_is_small_json():
         "update_time": None,
         "results": {},
     }
+
+
+def test_texts_of_the_api_are_made_fit_for_postgresql():
+    odd = job(display_name="a \0 name", status=SimpleNamespace(code=3, message="odd \0"))
+    told = JobResult.from_job(odd).with_output_error("no \0 bucket").to_xcom()
+    assert (told["display_name"], told["status"]["message"]) == ("a \ufffd name", "odd \ufffd")
+    assert "\0" not in told["output_error"]
 
 
 @pytest.mark.parametrize(

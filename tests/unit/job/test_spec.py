@@ -29,7 +29,7 @@ VALID = NotebookExecutionJobSpec(
 
 
 def test_a_valid_spec_has_no_problems():
-    VALID.validate()
+    assert VALID.validated() == VALID
 
 
 ACCEPTED = [
@@ -173,7 +173,7 @@ def test_rules_between_fields(changes, problem):
 def test_all_problems_are_reported_at_once():
     broken = replace(VALID, location="mars", labels={"A": "B"}, job_timeout=-1, gcs_notebook_source="gs:/typo")
     with pytest.raises(InvalidJob) as error:
-        broken.validate()
+        broken.validated()
     assert [p.split(":")[0] for p in error.value.problems] == [
         *("location", "gcs_notebook_source", "labels", "labels", "job_timeout")
     ]
@@ -209,10 +209,11 @@ def test_what_the_api_gets():
     }
 
 
-def test_a_file_is_sent_as_it_stands(tmp_path):
+def test_a_file_is_read_once_and_sent_as_it_stands(tmp_path):
     path = tmp_path / "n.ipynb"
     path.write_bytes(NOTEBOOK)
-    spec = replace(VALID, gcs_notebook_source=None, direct_notebook_source=path)
+    spec = replace(VALID, gcs_notebook_source=None, direct_notebook_source=path).validated()
+    path.write_bytes(b"changed since")
     assert spec.to_api("p")["direct_notebook_source"] == {"content": NOTEBOOK}
 
 

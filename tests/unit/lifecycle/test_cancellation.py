@@ -4,19 +4,56 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
 
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.lifecycle import cancellation
+from scripts.processes import free_port
 from tests.support import running
 from tests.support.patience import patient
 
+API_SERVER = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 NAME = JobName("p", "us-central1", "nbjob-a-b-1")
 NUMBERED = replace(NAME, project="123456")  # as the API gives it back
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=1)
+
+
+@contextmanager
+def api_server(answer):
+    """Serve an API server's ``health``.
+
+    :param answer: an HTTP status, or what is called in place of an answer
+    """
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self):
+            assert self.path == "/execution/health"
+            if callable(answer):
+                answer()
+                return
+            self.send_response(answer)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/execution/"
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def healthy(monkeypatch):
+    """Have Airflow's API server answer, which each test may change by the variable."""
+    with api_server(200) as url:
+        monkeypatch.setenv(API_SERVER, url)
+        yield
 
 
 @pytest.fixture
@@ -99,6 +136,32 @@ def test_no_answer_is_no_reason_to_pay(airflow_says, monkeypatch):
     ends.set()
 
 
+@pytest.mark.parametrize("how", ["refused", 502, 503])
+@pytest.mark.parametrize("asked", [fail, "slowly"])
+def test_a_task_that_ends_as_the_api_server_is_down_leaves_its_job(airflow_says, monkeypatch, how, asked):
+    """Airflow ends a task that cannot tell three times that it runs; its later try goes on with the job."""
+    ends = threading.Event()
+    airflow_says(ends.wait if asked == "slowly" else asked)
+    monkeypatch.setattr(cancellation, "ASK_SECONDS", 2.0)
+    with api_server(500 if how == "refused" else how) as url:
+        monkeypatch.setenv(API_SERVER, f"http://127.0.0.1:{free_port()}" if how == "refused" else url)
+        assert stops() == []
+        last = SimpleNamespace(**{**vars(TI), "try_number": 2})
+        assert len(stops(last)) == 1
+    ends.set()
+
+
+@pytest.mark.parametrize("how", [404, "no answer", "no URL"])
+def test_an_api_server_that_is_there_may_have_ended_the_task(airflow_says, monkeypatch, how):
+    ends = threading.Event()
+    airflow_says(fail)
+    monkeypatch.setattr(cancellation, "ASK_SECONDS", 1.0)
+    with api_server(ends.wait if how == "no answer" else how) as url:
+        monkeypatch.setenv(API_SERVER, "nonsense" if how == "no URL" else url)
+        assert len(stops()) == 1
+        ends.set()
+
+
 @pytest.mark.parametrize(
     ("state", "job", "is_awaited"),
     [
@@ -116,6 +179,25 @@ def test_whether_a_deferred_task_still_waits(airflow_says, monkeypatch, state, j
     monkeypatch.setattr(cancellation, "AWAITED_PAUSES", (0.01,))
     airflow_says(state, job)
     assert cancellation.is_awaited(TI, NAME, logging.getLogger()) is is_awaited
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "is_awaited"),
+    [
+        ("deferred", NAME, True),
+        ("deferred", None, True),  # another triggerer has submitted it, and has not put it on record yet
+        ("deferred", replace(NAME, job_id="nbjob-a-b-2"), False),
+        *((state, job, True) for state in ("scheduled", "queued", "running", "up_for_retry") for job in (NAME, None)),
+        ("running", replace(NAME, job_id="nbjob-a-b-2"), False),
+        *((state, NAME, False) for state in ("failed", "success", "skipped", "removed", "restarting", None, fail)),
+    ],
+)
+def test_whether_anybody_goes_on_with_a_task_that_started_in_the_triggerer(
+    airflow_says, monkeypatch, state, job, is_awaited
+):
+    monkeypatch.setattr(cancellation, "AWAITED_PAUSES", (0.01,))
+    airflow_says(state, job)
+    assert cancellation.is_awaited(TI, NAME, logging.getLogger(), by_worker=True) is is_awaited
 
 
 def test_a_trigger_without_a_task_is_awaited_by_none():

@@ -17,6 +17,7 @@ from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, NotebookExec
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job.spec import SOURCES, NotebookExecutionJobSpec
 from airflow_provider_nbjob.lifecycle.notebook_source import resolve_source
+from airflow_provider_nbjob.notebook.source import read_notebook
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from tests.support.fake_google import REPOSITORY, FakeGoogle
 from tests.support.fake_service import OUTPUT
@@ -105,15 +106,10 @@ def test_a_notebook_at_hand_is_submitted_as_it_is(google):
     assert sources_of(resolved(job(direct_notebook_source=CONTENT))) == {"direct_notebook_source": CONTENT}
 
 
-def test_a_file_is_read(google, tmp_path):
-    (tmp_path / "n.ipynb").write_bytes(CONTENT)
-    spec = resolved(job(direct_notebook_source=tmp_path / "n.ipynb"))
-    assert sources_of(spec) == {"direct_notebook_source": CONTENT}
-
-
 def test_a_script_becomes_a_notebook(google, tmp_path):
     (tmp_path / "train.py").write_text('# %% tags=["parameters"]\nx = 1\n# %%\nprint(x)\n')
-    content = resolved(job(direct_notebook_source=tmp_path / "train.py"), {"x": 2}).direct_notebook_source
+    content = read_notebook(tmp_path / "train.py")
+    content = resolved(job(direct_notebook_source=content), {"x": 2}).direct_notebook_source
     assert [cell["source"] for cell in json.loads(content)["cells"]][::2] == ["x = 1", "print(x)"]
     assert assigned(content) == {"x": 2}
 
@@ -127,13 +123,13 @@ def test_a_script_becomes_a_notebook(google, tmp_path):
         (gzip.compress(CONTENT, mtime=0), "is gzip-compressed"),
     ],
 )
-def test_a_file_that_is_no_notebook_is_named(google, tmp_path, content, problem):
+def test_a_file_that_is_no_notebook_is_named(tmp_path, content, problem):
     path = tmp_path / "n.ipynb"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InvalidJob) as raised:
-        resolved(job(direct_notebook_source=path))
-    assert f"{str(path)!r}" in str(raised.value)
+        job(direct_notebook_source=path).validated()
+    assert f"direct_notebook_source: {str(path)!r}" in str(raised.value)
     assert problem in str(raised.value)
 
 

@@ -16,12 +16,13 @@ from airflow_provider_nbjob.exceptions import (
     JobExpired,
     JobFailed,
     JobTimeout,
+    NotebookExecutionJobError,
     OutputUnavailable,
 )
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import JobResult
 from airflow_provider_nbjob.job.record import JobEnd
-from airflow_provider_nbjob.lifecycle.outcome import Conclusion, conclusion_for
+from airflow_provider_nbjob.lifecycle.outcome import Conclusion, conclusion_arguments, conclusion_for
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from tests.support.fake_google import FakeGoogle
@@ -514,3 +515,72 @@ def test_no_other_try_comes_where_it_would_run_the_notebook_again(google, how):
     with pytest.raises(OutputUnavailable) as raised:
         operator(fail_on_cell_error=True, **how).execute(make_context("r", retries=2, max_tries=2))
     assert isinstance(raised.value, AirflowFailException)
+
+
+# --- what a triggerer finds out, for a worker ---
+
+LARGE = notebook(code("1", result({"text/plain": f"'{'x' * 3000}'"}), tags=("result",)))
+CONTENTS = {"good": GOOD, "bad": BAD, "allowed": notebook(VALUE, ALLOWED), "large": LARGE, "none": None, "junk": b"no"}
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"collect_results": True},
+    {"collect_results": False},
+    {"collect_results": False, "fail_on_cell_error": True},
+    {"fail_on_cell_error": True},
+    {"accept_partial_success": True},
+    {"log_output": True},
+    {"result_max_bytes": 100},
+    {"max_output_bytes": 100},
+    {"on_output_error": "fail"},
+]
+
+
+def of_small(job: Any, max_bytes: int = 2**20, **how: Any) -> JobResult | None:
+    try:
+        return Conclusion(**how).of_small(NotebookExecutionJobHook(), job, max_bytes=max_bytes, timeout=20)
+    except NotebookExecutionJobError:
+        return None
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", UNKNOWN])
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("how", WAYS, ids=str)
+def test_it_finds_out_what_a_worker_would_and_only_what_needs_no_telling(google, caplog, state, content, how):
+    if CONTENTS[content] is not None:
+        google.storage.put(EXECUTED, CONTENTS[content])
+    job = ended_job(state)
+    found = of_small(job, **how)
+    assert not caplog.records
+    if found is None:
+        return
+    assert conclude(job, **how) == found
+    assert not warnings(caplog)
+    assert not logged(caplog)
+
+
+@pytest.mark.parametrize("content", ["good", "allowed"])
+@pytest.mark.parametrize("how", [way for way in WAYS if not {"log_output", "max_output_bytes"} & {*way}], ids=str)
+def test_it_finds_out_what_a_good_notebook_came_to(google, content, how):
+    google.storage.put(EXECUTED, CONTENTS[content])
+    found = of_small(ended_job(), **how)
+    assert found is not None
+    assert found.output_notebook_uri == EXECUTED
+    assert found.results == ({} if how.get("collect_results") is False else {"result": 42})
+
+
+def test_it_reads_no_notebook_that_nobody_wants(google):
+    google.storage.put(EXECUTED, GOOD)
+    assert of_small(ended_job(), max_bytes=0, collect_results=False)
+    assert len(google.storage.requests) == 1  # which looks for it
+
+
+@pytest.mark.parametrize("room", [0, -1])
+def test_it_reads_no_notebook_that_is_larger_than_it_may(google, room):
+    google.storage.put(EXECUTED, GOOD)
+    assert (of_small(ended_job(), max_bytes=len(GOOD) + room) is None) is (room < 0)
+
+
+def test_a_trigger_carries_only_what_is_not_the_default():
+    assert conclusion_arguments(operator()) == {}
+    assert conclusion_arguments(operator(**ASKED)) == ASKED
+    json.dumps(conclusion_arguments(operator(**ASKED)))

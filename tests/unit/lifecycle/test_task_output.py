@@ -11,7 +11,8 @@ from airflow.sdk import DAG, BaseOperator, XComArg
 from airflow.sdk.definitions.xcom_arg import serialize_xcom_arg
 
 from airflow_provider_nbjob.exceptions import InvalidJob, NotebookExecutionJobError
-from airflow_provider_nbjob.lifecycle.task_output import KEYS_MAX, push_results
+from airflow_provider_nbjob.job import JobResult, JobState
+from airflow_provider_nbjob.lifecycle.task_output import KEYS, KEYS_MAX
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS
 from airflow_provider_nbjob.operators.notebook_execution_job import (
     CreateNotebookExecutionJobOperator,
@@ -45,7 +46,8 @@ RETURNED = {"name": NAME, "job_state": "JOB_STATE_SUCCEEDED", "output_error": No
 def operator(kind: str = "create", **changes: Any) -> Any:
     if kind == "create":
         return CreateNotebookExecutionJobOperator(**{**arguments(gcs_output_uri=OUTPUT), "task_id": "train", **changes})
-    return NotebookExecutionJobSensor(task_id="train", notebook_execution_job=NAME, **changes)
+    made = NotebookExecutionJobSensor if kind == "sensor" else GetNotebookExecutionJobOperator
+    return made(task_id="train", notebook_execution_job=NAME, **changes)
 
 
 class TaskInstance:
@@ -61,7 +63,7 @@ class TaskInstance:
 
 def pulled(reference: Any, returned: Any = RETURNED, *, multiple_outputs: bool = True) -> Any:
     """Return what the reference comes to, after Airflow pushed what the task returned."""
-    parts = returned if multiple_outputs and returned else {}
+    parts = {key: returned[key] for key in KEYS if key in returned} if multiple_outputs and returned else {}
     ti = TaskInstance({**parts, **({} if returned is None else {"return_value": returned})})
     return reference.resolve({"ti": ti})
 
@@ -201,42 +203,91 @@ def test_a_job_that_is_only_read_has_no_results():
 def keys_of(results: dict[str, Any], **changes: Any) -> dict[str, Any]:
     pushed: dict[str, Any] = {}
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
-    push_results(operator(**changes), ti, results, SimpleNamespace(info=lambda *_: None))
+    made = JobResult(NAME, "j1", JobState.SUCCEEDED, {"code": 0, "message": ""}, "d", "gs://b/runs", results=results)
+    operator(**changes).push_keys(ti, made, SimpleNamespace(warning=lambda text, *values: told.append(text % values)))
     return pushed
 
 
-def test_each_result_has_a_key_of_its_own_if_it_can_have_one():
-    """A mapped task has Airflow's own references, which know keys only."""
-    links = {link.xcom_key: "x" for link in LINKS}
-    assert keys_of({**RESULTS, **links, "x" * 600: 1, "line\nbreak": 1, "a.b-c_1": 1}) == {
-        "auc": 0.5,
-        "result": RESULTS["result"],
-        "nothing": None,
-        "a.b-c_1": 1,
+told: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_told():
+    told.clear()
+
+
+def test_the_parts_that_people_use_have_keys_of_their_own():
+    assert keys_of(RESULTS) == {
+        "output_notebook_uri": None,
+        "job_state": "JOB_STATE_SUCCEEDED",
+        "results": RESULTS,
     }
 
 
-@pytest.mark.parametrize("changes", [{"multiple_outputs": False}, {"do_xcom_push": False}])
-def test_no_keys_are_pushed_that_nobody_wants(changes):
-    assert keys_of(RESULTS, **changes) == {}
+@pytest.mark.parametrize("multiple_outputs", [True, False])
+def test_others_have_one_that_are_asked_for(multiple_outputs):
+    keys = ["auc", "nothing", "display_name", "auc", "job_state", "name"]
+    found = keys_of(RESULTS, multiple_outputs=multiple_outputs, xcom_keys=keys)
+    wanted = {"auc": 0.5, "nothing": None, "display_name": "d", "job_state": "JOB_STATE_SUCCEEDED", "name": NAME}
+    assert found == {**wanted, **({"output_notebook_uri": None, "results": RESULTS} if multiple_outputs else {})}
 
 
-def test_so_many_keys_are_pushed_at_most():
-    assert len(keys_of({f"r{number}": number for number in range(KEYS_MAX + 50)})) == KEYS_MAX
+def test_a_name_that_the_notebook_did_not_hand_out_is_told():
+    assert "acu" not in keys_of(RESULTS, xcom_keys={"acu"})
+    assert told == ["xcom_keys: the notebook handed out no result 'acu'"]
+
+
+@pytest.mark.parametrize("kind", ["create", "sensor", "get"])
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("auc", "'auc' is of type str; it must be a list of names"),
+        ({"auc": 1}, "{'auc': 1} is of type dict; it must be a list of names"),
+        (None, "None is of type NoneType; it must be a list of names"),
+        (7, "7 is of type int; it must be a list of names"),
+        (["a/b"], "'a/b' cannot be an XCom key: a letter, then at most 199 of A-Z a-z 0-9 _ - ."),
+        ([""], "'' cannot be an XCom key: a letter, then at most 199 of A-Z a-z 0-9 _ - ."),
+        (["日本"], "'日本' cannot be an XCom key: a letter, then at most 199 of A-Z a-z 0-9 _ - ."),
+        (["x" * 201], "cannot be an XCom key: a letter, then at most 199 of A-Z a-z 0-9 _ - ."),
+        ([5], "5 cannot be an XCom key: a letter, then at most 199 of A-Z a-z 0-9 _ - ."),
+        (["return_value"], "'return_value' is the XCom key of something else"),
+        (["notebook_execution_job"], "'notebook_execution_job' is the XCom key of something else"),
+        (["skipmixin_key"], "'skipmixin_key' is the XCom key of something else"),
+        ([LINKS[0].xcom_key], "cannot be an XCom key: a letter, then at most 199 of A-Z a-z 0-9 _ - ."),
+        ([f"r{number}" for number in range(KEYS_MAX + 1)], "101 names; at most 100 can have an XCom key of their own"),
+    ],
+)
+def test_what_cannot_be_a_key_is_refused_when_a_dag_is_parsed(kind, keys, problem):
+    with pytest.raises(InvalidJob) as raised:
+        operator(kind, xcom_keys=keys)
+    assert raised.value.problems[0].startswith("xcom_keys: ")
+    assert problem in raised.value.problems[0]
+
+
+def test_no_keys_are_pushed_that_nobody_wants():
+    assert keys_of(RESULTS, multiple_outputs=False) == {}
+    assert keys_of(RESULTS, do_xcom_push=False, xcom_keys=["auc"]) == {}
+
+
+def test_airflow_itself_pushes_the_return_value_only():
+    assert not operator(multiple_outputs=True).multiple_outputs
 
 
 @pytest.mark.parametrize("kind", ["create", "sensor"])
-def test_a_task_pushes_its_results(monkeypatch, kind):
+def test_a_task_pushes_its_keys(monkeypatch, kind):
     google = FakeGoogle(monkeypatch)
     google.service.executed = notebook(
         code("42", result({"text/plain": "42"}), tags=("result",)), code("glue", scrap("auc", 0.5), scrap("name", "x"))
     )
     context = make_context("r")
-    returned = operator().execute(context)
+    returned = operator(xcom_keys=["auc"]).execute(context)
     if kind == "sensor":
         context = make_context("s")
-        returned = NotebookExecutionJobSensor(task_id="w", notebook_execution_job=returned["name"]).execute(context)
+        sensor = NotebookExecutionJobSensor(
+            task_id="w", notebook_execution_job=returned["name"], xcom_keys=["auc"], location="us-central1"
+        )
+        returned = sensor.execute(context)
     assert returned["results"] == {"result": 42, "auc": 0.5, "name": "x"}
-    pushed = context["ti"].pushed
-    assert (pushed["result"], pushed["auc"]) == (42, 0.5)
-    assert "name" not in pushed
+    keys = ("output_notebook_uri", "job_state", "results")
+    pushed = {key: value for key, value in context["ti"].pushed.items() if key != "notebook_execution_job"}
+    assert pushed == {**{key: returned[key] for key in keys}, "auc": 0.5}

@@ -18,7 +18,6 @@ from airflow_provider_nbjob.hooks import retrying
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark
 from airflow_provider_nbjob.lifecycle.tries import Tries
-from airflow_provider_nbjob.operators import notebook_execution_job as operator_module
 from tests.support.fake_google import FakeWait
 from tests.support.fake_service import PARENT
 from tests.support.patience import patient
@@ -133,7 +132,7 @@ def test_tasks_test_runs_a_job_of_its_own_and_touches_none(service, capsys, monk
     service.put("SUCCEEDED", name=name_of(id_of(real)))
     monkeypatch.setenv("AIRFLOW_TEST_MODE", "True")
     monkeypatch.setattr(airflow_compat, "runs_in_process", lambda: True)
-    assert operator_module.is_tasks_test()
+    assert airflow_compat.is_tasks_test()
     ids = set()
     for _ in range(2):  # in the same second, too
         operator = create_operator(deferrable=deferrable)

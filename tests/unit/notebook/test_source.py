@@ -93,8 +93,14 @@ def test_a_script_in_cells_becomes_a_notebook_and_is_not_run(tmp_path: Path):
 def test_a_job_is_submitted_with_the_script_as_a_notebook(tmp_path: Path):
     path = tmp_path / "report.py"
     path.write_text(SCRIPT)
-    spec = NotebookExecutionJobSpec(direct_notebook_source=path)
-    assert not [problem for problem in spec.problems() if "direct_notebook_source" in problem.split(":")[0]]
+    spec = NotebookExecutionJobSpec(
+        location="us-central1",
+        display_name="d",
+        direct_notebook_source=path,
+        notebook_runtime_template_resource_name="t",
+        gcs_output_uri="gs://bucket/runs",
+        service_account="sa@p.iam.gserviceaccount.com",
+    ).validated()
     assert json.loads(spec.to_api("p")["direct_notebook_source"]["content"])["nbformat"] == 4
 
 

@@ -13,10 +13,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG, TaskGroup
 from airflow.sdk.bases.operator import BaseOperator
-from airflow.serialization.serialized_objects import DagSerialization
 
+from airflow_provider_nbjob.arguments.notebook_argument import SERIALIZED_NOTEBOOK_MAX_BYTES
 from airflow_provider_nbjob.exceptions import InvalidJob
-from airflow_provider_nbjob.operators.notebook_argument import SERIALIZED_NOTEBOOK_MAX_BYTES
 from airflow_provider_nbjob.operators.notebook_execution_job import (
     CreateNotebookExecutionJobOperator,
     DeleteNotebookExecutionJobOperator,
@@ -24,6 +23,7 @@ from airflow_provider_nbjob.operators.notebook_execution_job import (
     ListNotebookExecutionJobsOperator,
 )
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
+from tests.support.airflow_versions import serialized
 from tests.support.fake_google import FakeGoogle
 from tests.support.notebooks import code, notebook
 from tests.support.tasks import arguments, make_context
@@ -473,7 +473,7 @@ def test_only_a_mapped_task_carries_its_notebook_into_the_serialized_dag():
     """Which is why the others are not warned about."""
     with DAG("d") as dag:
         local(LARGE)
-    assert len(json.dumps(DagSerialization.to_dict(dag))) < SERIALIZED_NOTEBOOK_MAX_BYTES
+    assert len(json.dumps(serialized(dag))) < SERIALIZED_NOTEBOOK_MAX_BYTES
     with pytest.warns(UserWarning, match="serialized DAG"):
         large = mapped(direct_notebook_source=LARGE)
-    assert len(json.dumps(DagSerialization.to_dict(large))) > SERIALIZED_NOTEBOOK_MAX_BYTES
+    assert len(json.dumps(serialized(large))) > SERIALIZED_NOTEBOOK_MAX_BYTES

@@ -12,9 +12,9 @@ from airflow.sdk import DAG, literal
 from airflow.sdk.bases.operator import BaseOperator
 
 from airflow_provider_nbjob.arguments.templates import known
+from airflow_provider_nbjob.arguments.templating import untemplated
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from airflow_provider_nbjob.operators.templating import untemplated
 from tests.support.fake_google import REPOSITORY, FakeGoogle
 from tests.support.fake_service import OUTPUT
 from tests.support.notebooks import code, notebook

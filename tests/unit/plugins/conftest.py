@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, delete
+from sqlalchemy import delete
+from sqlalchemy.engine import Engine
 
 from tests.support.metadata import HISTORY, TI, XCOM, Rows, airflow_database
 
 
 @pytest.fixture(scope="session")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def tables(metadata_url: str) -> Iterator[Engine]:
     """The database, made once."""
-    with airflow_database(tmp_path_factory.mktemp("metadata") / "airflow.db") as engine:
+    with airflow_database(metadata_url) as engine:
         yield engine
 
 

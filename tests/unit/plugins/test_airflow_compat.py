@@ -10,11 +10,11 @@ from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
 from airflow.models.dag import DagModel
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.sdk import DAG
-from airflow.serialization import serialized_objects
 from fastapi.params import Depends
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
 from airflow_provider_nbjob.plugins.notebook_jobs import airflow_compat as compat
+from tests.support.airflow_versions import deserialized, serialized
 
 IDENTITY = {"dag_id", "task_id", "run_id", "map_index"}
 TIMES = {"start_date", "end_date"}
@@ -99,10 +99,8 @@ def test_the_arguments_of_a_serialized_operator(monkeypatch):
         CreateNotebookExecutionJobOperator.partial(task_id="by_kwargs", **given).expand_kwargs(
             [{"location": "us-central1"}]
         )
-    # `SerializedDAG` in Airflow 3.1.8, `DagSerialization` in 3.2.2 and 3.3.2.
-    serialization = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
-    serialized = serialization.from_dict(serialization.to_dict(dag))
-    monkeypatch.setattr(SerializedDagModel, "get_dag", classmethod(lambda cls, dag_id, session: serialized))
+    stored = deserialized(serialized(dag))
+    monkeypatch.setattr(SerializedDagModel, "get_dag", classmethod(lambda cls, dag_id, session: stored))
 
     def arguments(task_id):
         return compat.operator_arguments(None, "d", task_id)

@@ -17,7 +17,6 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowRescheduleException
 from google.api_core.exceptions import (
     Aborted,
     DeadlineExceeded,
@@ -44,8 +43,11 @@ from airflow_provider_nbjob.exceptions import (
     NotebookExecutionJobError,
 )
 from airflow_provider_nbjob.hooks import polling, retrying
+from airflow_provider_nbjob.job.record import parse_record
+from airflow_provider_nbjob.links.notebook_execution_job import LINKS
 from airflow_provider_nbjob.sensors import notebook_execution_job as sensor_module
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
+from tests.support.airflow_versions import AirflowRescheduleException
 from tests.support.fake_google import FakeWait
 from tests.support.fake_service import EXECUTED, JOB, MOMENT, OUTPUT, PARENT, SCHEDULE
 from tests.support.notebooks import code, error, notebook, result
@@ -246,18 +248,12 @@ def test_what_leads_to_the_job_is_pushed(service, context):
 def test_links_have_the_projects_id_in_place_of_its_number(service, context):
     name = service.put("SUCCEEDED", name=JOB.replace("/p/", "/123456789/"))
     assert for_job("j1", location="us-central1").execute(context)["name"] == name
-    pushed = context["ti"].pushed
     assert record_in(context)["name"] == name
     assert record_in(context)["project_id"] == "p"
-    assert pushed["_link_NotebookExecutionLink"].endswith("execution-jobs?project=p")
-    assert pushed["_link_NotebookOutputLink"].endswith("/storage/browser/bucket/runs/j1")
-    assert "j1" in pushed["_link_NotebookLogsLink"]
-
-
-def test_a_job_that_writes_nothing_has_no_link_to_its_output(service, context):
-    service.put("RUNNING", gcs_output_uri="")
-    assert not for_job().poke(context).is_done
-    assert context["ti"].pushed["_link_NotebookOutputLink"] == ""
+    executions, output, logs = (link.shown(parse_record(record_in(context))) for link in LINKS)
+    assert executions.endswith("execution-jobs?project=p")
+    assert output.endswith("/storage/browser/bucket/runs/j1")
+    assert "j1" in logs
 
 
 def test_a_sensor_that_collects_nothing_returns_no_results(google, wait, context):
@@ -553,7 +549,7 @@ def test_a_deferred_sensor_hands_over_what_it_waits_for(service, context, clock,
     assert deferred.method_name == "execute_complete"
     assert deferred.trigger.serialize() == (
         f"{TRIGGERS}.NotebookExecutionJobTrigger",
-        {"name": JOB, **ways, "poll_interval": 7.0, "end_time": 1060.0, "cancel_on_kill": False},
+        {"name": JOB, **ways, "poll_interval": 7.0, "end_time": 1060.0, "cancel_on_kill": False, "conclusion": {}},
     )
     assert (record_in(context)["name"], record_in(context)["job_state"]) == (JOB, None)
 
@@ -578,6 +574,7 @@ def test_a_deferred_sensor_hands_over_its_schedule(service, context, clock, has_
             "poll_interval": 0.01,
             "end_time": 1060.0,
             "cancel_on_kill": False,
+            "conclusion": {},
         },
     )
     assert bool(context["ti"].pushed) == has_launched

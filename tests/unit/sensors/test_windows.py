@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, CronTriggerTimetable, DeltaTriggerTimetable
+from airflow.sdk import DAG, Asset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +18,7 @@ from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job.schedule_window import ScheduleWindow
 from airflow_provider_nbjob.sensors.notebook_execution_job import NotebookExecutionJobSensor
 from airflow_provider_nbjob.sensors.window import moment, window_of
+from tests.support.airflow_versions import CronDataIntervalTimetable, CronTriggerTimetable, DeltaTriggerTimetable
 from tests.support.fake_google import FakeWait
 from tests.support.fake_service import PARENT, SCHEDULE
 from tests.support.running import event_of
@@ -149,9 +150,10 @@ def test_a_data_interval_makes_no_difference():
 @pytest.mark.parametrize("schedule", [DAILY, WEEKDAYS, "0 */7 * * *", "17 3 1,15 * *"])
 def test_each_job_belongs_to_one_run(schedule):
     dag = dag_of(schedule)
-    from airflow_provider_nbjob.sensors.window import _ticks, _timetable
+    from airflow_provider_nbjob.airflow_compat import core_timetable
+    from airflow_provider_nbjob.sensors.window import _ticks
 
-    ticks = list(_ticks(_timetable(dag), at("2026-01-01"), until=at("2026-04-01")))
+    ticks = list(_ticks(core_timetable(dag), at("2026-01-01"), until=at("2026-04-01")))
     windows = [window_of(run_of(tick.strftime("%Y-%m-%d %H:%M:%S")), dag) for tick in ticks]
     assert len(windows) >= 6
     for window, following in pairwise(windows):

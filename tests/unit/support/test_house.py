@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.paths import CHECKOUT
+from tests.support.paths import CHECKOUT, PACKAGE
 
 TESTS = CHECKOUT / "tests"
 SUPPORT = "tests.support"
-PACKAGE = CHECKOUT / "airflow_provider_nbjob"
 MIRRORS = ("unit", "integration", "security")  # of the package: a folder of tests for each of its rooms
-OF_THE_TESTS = {"chaos", "support"}  # folders for tests of what is in the folders of the same names in `tests`
+# Folders for tests of what is in the folders of the same names in `tests`.
+OF_THE_TESTS = {"benchmarks", "chaos", "support"}
 PROGRAMS = ("tests.benchmarks", "tests.chaos")  # they are run, and tests of them import them
 
 

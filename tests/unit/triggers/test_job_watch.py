@@ -24,6 +24,7 @@ from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
 from tests.support.fake_google import FakeWait
 from tests.support.fake_service import PARENT, FakeService
 from tests.support.patience import patient, until
+from tests.support.running import state_at_end
 
 INTERVAL = 0.05
 
@@ -78,7 +79,7 @@ def watch() -> JobWatch:
 
 
 def waits(job_id: str, log=None, interval: float = INTERVAL):
-    return asyncio.ensure_future(watch().wait_for(job_id, interval=interval, log=log or Log()))
+    return asyncio.ensure_future(state_at_end(watch().wait_for(job_id, interval=interval, log=log or Log())))
 
 
 async def gather(*waiting):
@@ -249,7 +250,8 @@ def test_one_that_cannot_be_read_does_not_hide_the_others(service):
 
 def test_a_look_needs_no_sweep_before_it(service):
     service.set_state("j", "SUCCEEDED")
-    assert asyncio.run(JobWatch(PARENT, NotebookExecutionJobHook).look("j")) is JobState.SUCCEEDED
+    seen = asyncio.run(JobWatch(PARENT, NotebookExecutionJobHook).look("j"))
+    assert (seen.state, seen.job.name) == (JobState.SUCCEEDED, f"{PARENT}/notebookExecutionJobs/j")
 
 
 def test_ways_and_locations_have_watches_of_their_own(service):

@@ -10,9 +10,10 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, XCom
 from google.api_core.exceptions import (
     DeadlineExceeded,
     InternalServerError,
@@ -25,16 +26,18 @@ from google.api_core.exceptions import (
 
 from airflow_provider_nbjob import outages
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
-from airflow_provider_nbjob.job.record import JobSteps
+from airflow_provider_nbjob.job.record import JobSteps, parse_record
 from airflow_provider_nbjob.lifecycle import cancellation
 from airflow_provider_nbjob.triggers import budget
 from airflow_provider_nbjob.triggers import notebook_execution_job as trigger_module
+from airflow_provider_nbjob.triggers.event import JobEvent
 from airflow_provider_nbjob.triggers.notebook_execution_job import (
     NotebookExecutionJobTrigger,
     ScheduledNotebookExecutionJobTrigger,
 )
 from tests.support.fake_google import FakeWait
-from tests.support.fake_service import JOB, MOMENT, PARENT, SCHEDULE
+from tests.support.fake_service import EXECUTED, JOB, MOMENT, OUTPUT, PARENT, SCHEDULE
+from tests.support.notebooks import code, notebook, result
 from tests.support.patience import until
 from tests.support.running import airflow_says, event_of, events_of, made_again, run
 
@@ -181,7 +184,7 @@ def test_a_scheduled_trigger_survives_serialization_and_never_stops_the_job(proj
         "name": "77",
         "created_after": 12.5,
         "location": "us-west1",
-        "project_id": project,
+        **({"project_id": project} if project else {}),
         "gcp_conn_id": "google_cloud_default",
         "impersonation_chain": None,
         "api_endpoint": None,
@@ -695,6 +698,29 @@ def test_a_launch_is_waited_for(service):
     assert (event["name"], event["outcome"]) == (JOB, "finished")
 
 
+def test_every_request_of_a_trigger_waits_for_its_turn(service, monkeypatch):
+    turns = []
+
+    async def turn(self, member, *_):
+        turns.append(member if isinstance(member, str) else "watch")
+
+    monkeypatch.setattr(budget.Budget, "turn", turn)
+
+    async def scene():
+        events = asyncio.ensure_future(events_of(made_again(scheduled())))
+        await until(lambda: service.calls["list"] > 2, "the trigger looks for a job")
+        service.put("RUNNING", schedule_resource_name=SCHEDULE)
+        await until(lambda: service.calls["get"] > 2, "the watch reads the job")
+        service.put("SUCCEEDED", schedule_resource_name=SCHEDULE)
+        return await events
+
+    run(scene())
+    assert turns.count("schedules") == service.calls["list"]
+    assert turns.count("watch") == service.calls["get"]
+    assert event_of(waiting(end_time=LONG_AGO))["outcome"] == "finished"  # by a look at the deadline
+    assert turns.count("watch") == service.calls["get"]
+
+
 def test_an_outage_while_a_launch_is_waited_for_is_waited_out(service, capsys):
     service.put("SUCCEEDED", schedule_resource_name=SCHEDULE)
     service.fail("list", ServiceUnavailable("down"), times=3)
@@ -766,3 +792,80 @@ def test_a_hostile_schedule_finds_no_job_of_another_one(service, schedule):
 def test_a_scheduled_trigger_that_is_given_up_leaves_nothing(service):
     run(give_up(scheduled(), lambda: service.calls["list"] > 1))
     assert not service.has_been_told_to_stop()
+
+
+# --- what a job came to ---
+
+GOOD = notebook(code("40 + 2", result({"text/plain": "42"}), tags=("result",)))
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The XComs that a triggerer sets."""
+    kept: list[dict[str, Any]] = []
+    monkeypatch.setattr(XCom, "set", lambda key, value, *, dag_id, task_id, run_id, map_index=-1: kept.append(locals()))
+    return kept
+
+
+def concluding(**changes):
+    trigger = made_again(waiting(conclusion={}, **changes))
+    trigger.task_instance = SimpleNamespace(**vars(TI), try_number=3)
+    return trigger
+
+
+def test_the_event_of_a_success_says_what_the_job_came_to(service, recorded):
+    service.executed = GOOD
+    service.put("RUNNING", "SUCCEEDED", name=JOB)
+    service.storage.put(f"{OUTPUT}/j1/content.ipynb", GOOD)
+    (event,) = run(events_of(concluding()))
+    found = JobEvent.from_payload(json.loads(json.dumps(event))).result
+    assert found is not None
+    assert (found.job_id, found.results, str(found.job_state)) == ("j1", {"result": 42}, "JOB_STATE_SUCCEEDED")
+    (xcom,) = recorded
+    assert (xcom["key"], xcom["dag_id"], xcom["task_id"], xcom["run_id"]) == ("notebook_execution_job", "d", "t", "r")
+    record = parse_record(json.loads(json.dumps(xcom["value"])))
+    assert record is not None
+    assert (record.try_number, record.state, record.output_notebook_uri) == (3, "JOB_STATE_SUCCEEDED", EXECUTED)
+    assert [state for state, _ in record.steps.seen] == ["JOB_STATE_RUNNING", "JOB_STATE_SUCCEEDED"]
+    assert service.calls["get"] == 2  # those of the watch
+
+
+@pytest.mark.parametrize("state", [state for state in TERMINAL if state != "SUCCEEDED"])
+def test_a_worker_finds_out_what_is_no_success(service, recorded, state):
+    service.put(state)
+    (event,) = run(events_of(concluding()))
+    assert "result" not in event
+    assert not recorded
+
+
+def test_a_worker_finds_out_what_could_not_be_put_on_record(service, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise RuntimeError("no database")
+
+    monkeypatch.setattr(XCom, "set", refuse)
+    service.put("SUCCEEDED")
+    service.storage.put(EXECUTED, GOOD)
+    (event,) = run(events_of(concluding()))
+    assert (event["outcome"], "result" in event) == ("finished", False)
+    assert "no database" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("conclusion", [{"no_such": 1}, {"max_output_bytes": "x"}, [], "x", 7])
+def test_options_that_are_none_lose_no_event(service, recorded, conclusion):
+    service.put("SUCCEEDED")
+    service.storage.put(EXECUTED, GOOD)
+    trigger = concluding()
+    trigger.conclusion = conclusion
+    (event,) = run(events_of(trigger))
+    assert event["outcome"] == "finished"
+    assert "result" not in event
+
+
+def test_without_a_task_or_its_options_a_worker_finds_out(service, recorded):
+    service.put("SUCCEEDED")
+    service.storage.put(EXECUTED, GOOD)
+    for trigger in (waiting(), waiting(conclusion={}), deferred(waiting())):
+        (event,) = run(events_of(trigger))
+        assert "result" not in event
+    assert not recorded
+    assert not service.storage.requests

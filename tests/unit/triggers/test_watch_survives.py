@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from types import CodeType, FrameType
 from typing import Any
 
@@ -24,22 +25,33 @@ from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import JobState
 from airflow_provider_nbjob.job.record import JobSteps
-from airflow_provider_nbjob.triggers import api_calls, budget, job_watch, supervision, sweeps
+from airflow_provider_nbjob.triggers import (
+    api_calls,
+    budget,
+    durations,
+    job_watch,
+    list_trust,
+    pace,
+    supervision,
+    sweeps,
+)
 from airflow_provider_nbjob.triggers.job_watch import JobWatch, watch_of
 from airflow_provider_nbjob.triggers.supervision import SupervisedLoop
 from airflow_provider_nbjob.triggers.waiter import Waiter
 from tests.support.fake_google import FakeWait
 from tests.support.fake_service import PARENT
 from tests.support.patience import patient, until
+from tests.support.running import state_at_end
 
+PERMISSION_DENIED = ApiError("not granted", "PERMISSION_DENIED")
 INTERVAL = 0.01
 COUNT = sweeps.FEW + 2  # so many that they are listed
 
 
 @pytest.fixture
 def service(monkeypatch):
-    for name, seconds in {"CHECK_SECONDS": 0.02, "BACKOFF_MAX": 0.02}.items():
-        monkeypatch.setattr(job_watch, name, seconds)
+    monkeypatch.setattr(job_watch, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(pace, "FAILED_PAUSE_MAX", 0.02)
     for name, seconds in {"RESTART_SECONDS": 0.01, "RESTART_MAX": 0.02}.items():
         monkeypatch.setattr(supervision, name, seconds)
     monkeypatch.setattr(api_calls, "CONNECTION_RETRY_SECONDS", 0.0)
@@ -76,7 +88,7 @@ def put(service: Any, state: str, count: int = COUNT) -> None:
 
 def wait(number: int, log: Any = None, make_hook: Callable[[], Any] = NotebookExecutionJobHook) -> asyncio.Task[Any]:
     waiting = watch_of("way", PARENT, make_hook).wait_for(f"j{number}", interval=INTERVAL, log=log or TaskLog())
-    return asyncio.ensure_future(waiting)
+    return asyncio.ensure_future(state_at_end(waiting))
 
 
 async def all_of(waiting: list[asyncio.Task[Any]]) -> list[Any]:
@@ -100,13 +112,25 @@ LOOP = [
         JobWatch._begin_anew,
         JobWatch._ask,
     ),
-    *(JobWatch._tell_all, JobWatch._read_answer, JobWatch._list_answer, JobWatch._list_again, JobWatch._pause),
+    *(
+        JobWatch._tell_all,
+        JobWatch._read_answer,
+        JobWatch._list_answer,
+        JobWatch._show,
+        JobWatch._pause,
+        JobWatch._most,
+    ),
     *(JobWatch._learn_project, JobWatch._list, JobWatch._read, JobWatch._interval, SupervisedLoop.beat, JobWatch._all),
     *(Waiter.fail, Waiter.recover, Waiter.tell, Waiter._say),
     *(outages.is_about_all, api_calls.ApiCalls._perform, api_calls.ApiCalls._open),
     *(sweeps.SweepPlan.sweep, sweeps.SweepPlan._list_changes, sweeps.SweepPlan._meet_newcomers, sweeps.next_request),
     *(sweeps.SweepPlan._read, sweeps.SweepPlan._read_one, sweeps.SweepPlan._read_in_turn, sweeps.SweepPlan._take),
-    *(sweeps.SweepPlan._audit_some, sweeps.SweepPlan._list),
+    *(sweeps.SweepPlan._audit_some, sweeps.SweepPlan._list, sweeps.SweepPlan.glance),
+    *(list_trust.ListTrust.answered, list_trust.ListTrust.failed, list_trust.ListTrust.renew),
+    *(pace.Pace.begin, pace.Pace.show, pace.Pace.leave, pace.Pace.end, pace.Pace.answer, pace.Pace.refuse),
+    *(pace.Pace.next_look, pace.Pace._gap, pace.Pace.pause_after_failures),
+    *(budget.Budget.turn, budget.Budget.take, budget.Budget.level, budget.Budget.seconds_until_turn),
+    *(durations.Durations.add, durations.Durations.remove, durations.Durations.learn, durations.Durations.outlook),
 ]
 SUPERVISION = [SupervisedLoop.start, SupervisedLoop._ended, SupervisedLoop._restart, SupervisedLoop._miss]
 
@@ -214,14 +238,13 @@ def test_a_loop_that_was_cancelled_by_others_is_started_again_and_the_tasks_are_
         logs = [TaskLog() for _ in range(COUNT)]
         waiting = [wait(number, log) for number, log in enumerate(logs)]
         watch = watch_of("way", PARENT, NotebookExecutionJobHook)
-        for _ in range(3):
+        for times in (1, 2, 3):
             await until(lambda: watch.loop.task and not watch.loop.task.done(), "the loop runs")
-            calls = sum(service.calls.values())
             watch.loop.task.cancel()
-            await until(lambda before=calls: sum(service.calls.values()) > before, "requests go on")
-            await until(lambda: watch._outage is None and watch.loop.task, "a whole sweep")
-        assert {log.count("Looking failed") for log in logs} == {3}
-        assert {log.count("The API answers again") for log in logs} == {3}
+            for line in ("Looking failed", "The API answers again"):
+                await until(
+                    lambda line=line, n=times: {log.count(line) for log in logs} == {n}, f"{line}, {times} times"
+                )
         put(service, "SUCCEEDED")
         assert await all_of(waiting) == [JobState.SUCCEEDED] * COUNT
 
@@ -433,7 +456,7 @@ def test_a_fault_in_taking_a_look_at_one_job_keeps_no_other_waiting(service, fau
         put(service, "RUNNING", count)
         watch = watch_of("way", PARENT, NotebookExecutionJobHook)
         first = watch.wait_for("j0", interval=INTERVAL, log=TaskLog(), steps=steps)
-        waiting = [asyncio.ensure_future(first), *(wait(number) for number in range(1, count))]
+        waiting = [asyncio.ensure_future(state_at_end(first)), *(wait(number) for number in range(1, count))]
         await until(lambda: service.calls["get"] + service.calls["list"] > 4, "requests")
         put(service, "SUCCEEDED", count)
         assert await all_of(waiting) == [JobState.SUCCEEDED] * count
@@ -504,7 +527,7 @@ def test_an_answer_with_a_code_that_grpc_does_not_know_ends_no_wait(service):
 
 
 def test_listing_that_was_refused_is_tried_again(service, monkeypatch):
-    monkeypatch.setattr(job_watch, "LIST_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(list_trust, "LIST_AGAIN_SECONDS", 0.05)
 
     async def scene():
         put(service, "RUNNING")
@@ -517,6 +540,22 @@ def test_listing_that_was_refused_is_tried_again(service, monkeypatch):
         await end_of(waiting)
 
     asyncio.run(scene())
+
+
+def test_listing_that_is_always_refused_is_tried_less_and_less():
+    trust, plan, now, tried = list_trust.ListTrust(), sweeps.SweepPlan(), 0.0, []
+    while now < 24 * 3600:
+        if plan.lists:
+            tried.append(now)
+            trust.failed(plan, PERMISSION_DENIED, now)
+        now += 10
+        trust.renew(plan, now)
+    gaps = [later - at for at, later in pairwise(tried)]
+    assert (gaps[:3], gaps[-1]) == ([60, 120, 240], 3600)
+    trust.answered()
+    trust.failed(plan, PERMISSION_DENIED, now)
+    trust.renew(plan, now + 60)
+    assert plan.lists
 
 
 def test_jobs_are_read_if_listing_alone_is_faulty(service):
@@ -598,7 +637,7 @@ def test_those_who_ask_by_id_and_by_number_share_a_watch_once_an_answer_told_the
         way = f"asked by {first} first"
         watches = [watch_of(way, parent, NotebookExecutionJobHook) for parent in parents]
         waiting = [
-            asyncio.ensure_future(watch.wait_for(f"j{number}", interval=INTERVAL, log=TaskLog()))
+            asyncio.ensure_future(state_at_end(watch.wait_for(f"j{number}", interval=INTERVAL, log=TaskLog())))
             for number, watch in enumerate(watches)
         ]
         same = lambda: len({id(watch_of(way, parent, NotebookExecutionJobHook)) for parent in parents}) == 1  # noqa: E731

@@ -46,9 +46,9 @@ def use(value):
 
 
 with DAG("results", schedule=None) as dag:
-    train = CreateNotebookExecutionJobOperator(**arguments(task_id="train", deferrable=True))
+    train = CreateNotebookExecutionJobOperator(**arguments(task_id="train", deferrable=True, xcom_keys=["half"]))
     quiet = CreateNotebookExecutionJobOperator(**arguments(task_id="quiet_job", multiple_outputs=False))
-    mapped = CreateNotebookExecutionJobOperator.partial(**arguments(task_id="mapped_jobs")).expand(
+    mapped = CreateNotebookExecutionJobOperator.partial(**arguments(task_id="mapped_jobs", xcom_keys=["half"])).expand(
         parameters=[{"n": 1}, {"n": 2}]
     )
     SPELLINGS = {

@@ -1,29 +1,64 @@
-"""The arguments of an operator that describe a job: what is wrong with them, and the create that is made of them."""
+"""The arguments of an operator that describe a job: what is wrong with them, and what is submitted by them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_nbjob.airflow_compat import is_tasks_test
+from airflow_provider_nbjob.arguments.checked_task import CheckedTask
+from airflow_provider_nbjob.arguments.notebook_argument import problems_of_source, warn_if_serialized
+from airflow_provider_nbjob.arguments.templating import untemplated, without_nothing
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job.checks import is_nothing
-from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, problems_of_mapped_id
+from airflow_provider_nbjob.job.mark import MARK_LABEL, Mark, new_nonce, problems_of_mapped_id
 from airflow_provider_nbjob.job.spec import NotebookExecutionJobSpec
 from airflow_provider_nbjob.lifecycle.final_errors import never_retried
 from airflow_provider_nbjob.lifecycle.submission import Submission
 from airflow_provider_nbjob.lifecycle.tries import Tries
 from airflow_provider_nbjob.notebook.unknown import UNKNOWN
-from airflow_provider_nbjob.operators.notebook_argument import problems_of_source
-from airflow_provider_nbjob.operators.templating import untemplated, without_nothing
 
 if TYPE_CHECKING:
-    from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
+    from airflow.sdk import Context
 
 _SPEC_FIELDS = tuple(field.name for field in fields(NotebookExecutionJobSpec))
 JOB_ARGUMENTS = frozenset({*_SPEC_FIELDS, "parameters", "secret_parameters"})
+
+
+class HasJobArguments(CheckedTask):
+    """A task whose arguments describe a job."""
+
+    @classmethod
+    def argument_names(cls) -> set[str]:
+        """Return the names of the arguments that `problems_in` judges."""
+        return {*super().argument_names(), *JOB_ARGUMENTS, "dag"}
+
+    @classmethod
+    def problems_in(cls, values: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong with arguments; see `CheckedTask`. No notebook is read."""
+        return [*super().problems_in(values), *problems_of_job(values)]
+
+    @classmethod
+    def check_expanded(cls, given: Mapping[str, Any], mapped: Mapping[str, Any]) -> None:
+        """Refuse what is wrong with a mapped task, such as a job id that all its instances share."""
+        super().check_expanded(given, mapped)
+        check_mapped_id({**given, **mapped})
+
+    @classmethod
+    def check_expanded_kwargs(cls, given: Mapping[str, Any], mapped: Iterable[Mapping[str, Any]]) -> None:
+        """Refuse what is wrong with a mapped task; see `check_expanded`."""
+        instances = list(mapped)
+        super().check_expanded_kwargs(given, instances)
+        if not any("notebook_execution_job_id" in instance for instance in instances):
+            check_mapped_id(given)
+
+    @classmethod
+    def warn_about(cls, arguments: Mapping[str, Any]) -> None:
+        """Warn about a notebook that stands in the DAG."""
+        warn_if_serialized(arguments.get("direct_notebook_source"))
 
 
 def problems_of_job(values: Mapping[str, Any]) -> list[str]:
@@ -65,20 +100,43 @@ def check_mapped_id(arguments: Mapping[str, Any]) -> None:
         raise never_retried(InvalidJob(problems))
 
 
-def check_unrendered(task: CreateNotebookExecutionJobOperator, tries: Tries) -> None:
+def check_unrendered(task: Any, tries: Tries) -> None:
     """Refuse, on the worker, a job id that all instances of a mapped task share; see `check_mapped_id`."""
-    if tries.own_id is not None and tries.map_index != -1 and task.has_dag():  # type: ignore[no-untyped-call]
+    if tries.own_id is not None and tries.map_index != -1 and task.has_dag():
         unrendered = task.dag.get_task(task.task_id)
         check_mapped_id(getattr(unrendered, "partial_kwargs", None) or vars(unrendered))
 
 
-def job_id_of(task: CreateNotebookExecutionJobOperator) -> str | None:
+def job_id_of(task: Any) -> str | None:
     """Return the job id that a task's arguments name, or None if they name none or a template came out as nothing."""
     job_id = task.notebook_execution_job_id
     return None if is_nothing(job_id) else str(job_id)
 
 
-def new_job(task: CreateNotebookExecutionJobOperator, submission: Submission) -> tuple[dict[str, Any], Mark]:
+def submission_of(task: Any, context: Context, **known: Any) -> Submission:
+    """Return this try's job.
+
+    :param known: of one that was submitted before: the parameters of `Submission` that say how far it is
+    """
+    test = new_nonce()[:6] if is_tasks_test() else ""
+    tries = Tries.from_context(context, own_id=job_id_of(task), test=test)
+    return Submission(
+        lambda: task.hook,
+        context["ti"],
+        tries,
+        location=str(task.location),
+        project_id=task.project_id,
+        display_name=task.display_name or tries.default_display_name,
+        gcs_output_uri=str(task.gcs_output_uri),
+        log=task.log,
+        is_durable=task.durable,
+        cancel_on_kill=task.cancel_on_kill,
+        is_workbench=task.workbench_runtime is not None,
+        **known,
+    )
+
+
+def new_job(task: Any, submission: Submission) -> tuple[dict[str, Any], Mark]:
     """Return the job that an operator's arguments describe, in the API's field names, and the mark of its create.
 
     A source is read if parameters are to be put into it.
@@ -93,18 +151,22 @@ def new_job(task: CreateNotebookExecutionJobOperator, submission: Submission) ->
     given = without_nothing({name: getattr(task, name) for name in _SPEC_FIELDS})
     changes = {
         "display_name": submission.display_name,
-        "direct_notebook_source": _direct_notebook_source(task, given["direct_notebook_source"]),
+        "direct_notebook_source": direct_notebook_source(task, given["direct_notebook_source"]),
         "notebook_execution_job_id": tries.job_id() if submission.has_own_id else None,
         "job_timeout": _job_timeout(task, given["job_timeout"]),
     }
-    spec = NotebookExecutionJobSpec(**{**given, **changes})
-    if problems := spec.problems() + _problems_of_parameters(task.parameters, task.secret_parameters):
+    problems = _problems_of_parameters(task.parameters, task.secret_parameters)
+    try:
+        spec = NotebookExecutionJobSpec(**{**given, **changes}).validated()
+    except InvalidJob as error:
+        raise InvalidJob(error.problems + problems) from None
+    if problems:
         raise InvalidJob(problems)
     project = submission.project
     secrets = task.secret_parameters and full_names(task.secret_parameters, project)
     spec = resolve_source(task.hook, spec, task.parameters, task.log, secrets=secrets)
     mark = tries.new_mark()
-    job = spec.to_api(project)  # validated above: the hook would read and check the notebook again
+    job = spec.to_api(project)
     job["labels"] = _labels(tries, spec.labels, mark) if task.default_labels else spec.labels or {}
     return job, mark
 
@@ -119,16 +181,17 @@ def _labels(tries: Tries, labels: Mapping[str, str] | None, mark: Mark) -> Mappi
     return merged(labels, {MARK_LABEL: mark.label, **defaults})
 
 
-def _job_timeout(task: CreateNotebookExecutionJobOperator, given: Any) -> timedelta | float | str | None:
+def _job_timeout(task: Any, given: Any) -> timedelta | float | str | None:
     """Return the API's own limit: what was given, else the task's, should Airflow be in no state to keep that."""
     limit: timedelta | float | str | None = given
     return task.execution_timeout if limit is None and task.wait_for_completion else limit
 
 
-def _direct_notebook_source(task: CreateNotebookExecutionJobOperator, given: Any) -> bytes | Path | None:
+def direct_notebook_source(task: Any, given: Any) -> bytes | Path | None:
+    """Return a rendered argument `direct_notebook_source` as content, or as a path; None if it is not given."""
     source = untemplated(given)  # again: an XComArg may have come out as a notebook, or as nothing
     if not isinstance(source, str):
         content: bytes | Path | None = source
         return content
-    folder = Path(task.dag.fileloc).parent if task.has_dag() else Path()  # type: ignore[no-untyped-call]
+    folder = Path(task.dag.fileloc).parent if task.has_dag() else Path()
     return folder / source

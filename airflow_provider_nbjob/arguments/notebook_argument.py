@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_nbjob import names
+from airflow_provider_nbjob.arguments.templating import untemplated
 from airflow_provider_nbjob.notebook.unknown import UNKNOWN
-from airflow_provider_nbjob.operators.templating import untemplated
 
 # Airflow writes the arguments of a mapped task into the serialized DAG as they are, those of others cut to 4096
 # characters; the scheduler and the API server read that row again and again.

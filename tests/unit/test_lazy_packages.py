@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from airflow_provider_nbjob.hooks.lazy_packages import lazy_packages
+from airflow_provider_nbjob.lazy_packages import lazy_packages
+from tests.support.paths import NOTEBOOKS
 from tests.support.patience import patient
 
 OURS = "from airflow_provider_nbjob.hooks.notebook_service import NotebookExecutionJob, NotebookServiceClient"
@@ -83,6 +84,29 @@ def test_ours_loads_no_other_service():
     assert "google.cloud.aiplatform_v1.__init__" not in loaded
 
 
+PARAMETERS = "from airflow_provider_nbjob.notebook.languages import TRANSLATORS"
+
+
+def test_parameters_load_nothing_that_executes_notebooks():
+    loaded = run(f"{PARAMETERS}\nimport sys, json\nprint(json.dumps(list(sys.modules)))")
+    assert {name for name in loaded if name.startswith("papermill")} == {
+        *("papermill", "papermill.exceptions", "papermill.models", "papermill.translators"),
+    }
+    assert not {"nbclient", "aiohttp", "jupyter_client", "zmq", "pandas"} & set(loaded)
+
+
+def test_papermill_executes_notebooks_after_ours():
+    assert run(f"""
+import json
+{PARAMETERS}
+import papermill
+from papermill.translators import PythonTranslator
+assert issubclass(TRANSLATORS["python"], PythonTranslator)
+prepared = papermill.execute_notebook({str(NOTEBOOKS / "tagged.ipynb")!r}, None, {{"day": "today"}}, prepare_only=True)
+print(json.dumps(any('day = "today"' in cell.source for cell in prepared.cells)))
+""")
+
+
 def test_it_can_be_turned_off():
     turned_off = "import json, os, sys; os.environ['NBJOB_LAZY_PACKAGES'] = '0'\n"
     loaded = run(f"{turned_off}{OURS}\nprint(json.dumps(list(sys.modules)))")
@@ -96,7 +120,7 @@ def test_another_thread_may_load_the_whole_package_meanwhile(head_start):
     theirs = "from google.cloud.aiplatform_v1 import NotebookServiceClient"
     assert run(f"""
 import json, threading, time
-import airflow_provider_nbjob.hooks.lazy_packages, google.api_core.gapic_v1
+import airflow_provider_nbjob.lazy_packages, google.api_core.gapic_v1
 found = []
 def load(way, delay):
     names = {{}}

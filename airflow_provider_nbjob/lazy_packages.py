@@ -6,6 +6,8 @@
 
 A package that is imported lazily runs its `__init__` when somebody asks for a name that only `__init__` defines. So
 code in this process that uses the whole package finds it unchanged.
+
+papermill is the other one: the module that writes parameters needs none of what executes notebooks.
 """
 
 from __future__ import annotations
