@@ -28,6 +28,8 @@ NOT_FOUND_MIN = 2  # consecutive answers NOT_FOUND after which a job is lost
 OUTAGE_SECONDS_MAX = 86_400.0  # limit of an outage in a wait without a deadline; the API's default limit of a run
 CONNECTION_SECONDS_MAX = 600.0  # age at which a connection is read again without any sign that it has changed
 FAILED = "Looking failed, and will be tried again: %s"
+# Codes of errors that may be of one request alone: who has many to send sends that one once more.
+ONCE_MORE = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED"})
 ANSWERS_AGAIN = "The API answers again, after %s failed looks in %.0f s"
 
 

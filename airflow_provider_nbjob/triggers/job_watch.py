@@ -18,7 +18,7 @@ from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost, Not
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.job.intervals import check_poll_interval
 from airflow_provider_nbjob.job.record import JobSteps
-from airflow_provider_nbjob.outages import FailedLooks, Streak, is_about_all
+from airflow_provider_nbjob.outages import ONCE_MORE, FailedLooks, Streak, is_about_all
 from airflow_provider_nbjob.triggers.api_calls import HUNG_SECONDS, ApiCalls
 from airflow_provider_nbjob.triggers.budget import budget_for, known_project, learn_project
 from airflow_provider_nbjob.triggers.list_trust import ListTrust
@@ -73,10 +73,11 @@ class JobWatch:
         self._failed_looks = FailedLooks(log)
         self._outage: BaseException | None = None  # the error of the last sweep
         self._unanswered: BaseException | None = None  # that of the last request: no fault of what the watch knows
+        self._unanswered_requests = 0  # one after the other
         self.loop = SupervisedLoop(
             self._go_on,
             is_needed=lambda: bool(self._waiters),
-            on_fault=self._begin_anew_after,
+            on_fault=self._sweep_failed,
             name=lambda: f"The watch of {self._where}",
         )
 
@@ -213,10 +214,6 @@ class JobWatch:
         for job_id in self._waiters:
             self._plan.add(job_id)
 
-    def _begin_anew_after(self, error: BaseException) -> None:
-        self._begin_anew()
-        self._sweep_failed(error)
-
     async def _sweep(self) -> None:
         now = time.monotonic()
         self._list_trust.renew(self._plan, now)
@@ -228,10 +225,8 @@ class JobWatch:
             self._tell_all()
             if isinstance(request, Read):
                 answer = await self._read_answer(request.job_id)
-            else:
-                answer = await self._list_answer(request.page_token)
-                if answer is None:
-                    return
+            elif (answer := await self._list_answer(request.page_token)) is None:
+                return
         self._tell_all()
 
     def _interval(self) -> float:
@@ -271,10 +266,14 @@ class JobWatch:
         await self._budget.turn(self, lambda wait: self.loop.beat(wait + HUNG_SECONDS))
         self.loop.beat(HUNG_SECONDS)
         try:
-            return await self._calls(request)
+            answer = await self._calls(request)
         except Exception as error:
-            self._unanswered = error
-            raise
+            self._unanswered, self._unanswered_requests = error, self._unanswered_requests + 1
+            if self._unanswered_requests > 1 or getattr(error, "code", "") not in ONCE_MORE:
+                raise
+            return await self._ask(request)  # a sweep of many pages would hardly ever come to its end without
+        self._unanswered_requests = 0
+        return answer
 
     async def _read_answer(self, job_id: str) -> Answer:
         """Read a job; pass an error that is about this job alone to those who wait for it."""
@@ -345,7 +344,8 @@ class JobWatch:
     async def _pause(self) -> None:
         """Wait for the next look; see `Pace`, and for newcomers `ARRIVAL`."""
         interval, now = self._interval(), time.monotonic()
-        if failures := self._failed_looks.failures:
+        if looks := self._failed_looks.failures:  # one that was answered in part gets on
+            failures = self._unanswered_requests if self._outage is self._unanswered else looks
             self._is_sweep, pause = True, self._pace.pause_after_failures(failures, interval)
             self.loop.beat(pause)
             await asyncio.sleep(pause)

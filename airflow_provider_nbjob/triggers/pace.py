@@ -183,7 +183,7 @@ class Pace:
 
     def pause_after_failures(self, failures: int, interval: float) -> float:
         """Return the seconds until the next look after so many that failed, one after the other."""
-        longest = max(interval, min(FAILED_PAUSE_MAX, interval * 2.0 ** min(failures, 10)))
+        longest = max(interval, min(FAILED_PAUSE_MAX, interval * 2.0 ** min(failures - 1, 10)))
         return longest * self.chance(0.5, 1.0)
 
     def _jitter(self) -> float:

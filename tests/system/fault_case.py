@@ -287,7 +287,7 @@ class Case:
         wait_until(noted, timeout=60, what="the executor's events", interval=0.5)
 
     def wait_for_run(self) -> str:
-        return self.airflow.wait_for_run(self.dag_id, self.run_id, timeout=300)
+        return self.airflow.wait_for_run(self.dag_id, self.run_id, timeout=240)  # before the test's own time is over
 
     def abandon(self) -> None:
         """Let nothing of this case reach into the next one, where it failed half-way."""

@@ -218,6 +218,34 @@ def test_a_machine_that_was_suspended_goes_on_within_the_budget():
     assert seen.delay(0.95) <= 10.2
 
 
+# --- requests fail ---
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_api_that_fails_at_random_puts_no_end_off_for_long(seed):
+    """A sweep of ten pages comes to its end although three of ten requests fail, and an answer ends a back-off."""
+    chance = random.Random(seed)
+
+    def prepare(location: SimulatedLocation, _: Any) -> None:
+        location.fault = lambda: ApiError("down", "UNAVAILABLE") if chance.random() < 0.3 else None
+
+    runs = [Run(f"j{n}", f"dag.task r{n}", 0.2 * n, 5 + 0.2 * n) for n in range(WAITING)]
+    seen = simulate(runs, 1000, seed=seed, prepare=prepare)
+    assert len(seen.delays) == WAITING
+    assert seen.delay(0.5) <= 30
+    assert seen.delay(1.0) <= 120
+    assert most_in_a_minute(seen.requests) <= 60
+
+
+def test_an_api_that_does_not_answer_is_asked_less_and_less():
+    def prepare(location: SimulatedLocation, _: Any) -> None:
+        location.fault = lambda: ApiError("down", "UNAVAILABLE")
+
+    seen = simulate(long_running(WAITING), 3600, prepare=prepare)
+    assert seen.calls_per_minute(0, 60) < 10
+    assert seen.calls_per_minute(600, 3600) < 2
+
+
 # --- the quota refuses ---
 
 
