@@ -75,12 +75,25 @@ def instances_of(run: Any) -> list[Instance]:
     with import_module("airflow.utils.session").create_session() as session:
         rows = session.query(model).filter(model.dag_id == run.dag_id, model.run_id == run.run_id)
         for row in rows:
-            xcoms.setdefault((row.task_id, row.map_index), {})[row.key] = model.deserialize_value(row)
+            xcoms.setdefault((row.task_id, row.map_index), {})[row.key] = _value_of(row)
     found = [
         Instance(ti.task_id, ti.map_index, ti.state and str(ti.state), xcoms.get((ti.task_id, ti.map_index), {}))
         for ti in run.get_task_instances()
     ]
     return sorted(found, key=lambda instance: (instance.task_id, instance.map_index))
+
+
+def _value_of(row: Any) -> Any:
+    """Return the value of an XCom as a task that pulls it gets it; as it is stored if no task could pull it.
+
+    `XComModel.deserialize_value` asks no XCom backend, and takes a text such as ``"123"`` for JSON.
+
+    :param row: of the table of XComs
+    """
+    try:
+        return import_module("airflow.sdk.execution_time.xcom").XCom.deserialize_value(row)
+    except Exception:  # of a class that `[core] allowed_deserialization_classes` does not list, of a backend
+        return row.value
 
 
 def _dag_bag_module() -> Any:
