@@ -31,6 +31,9 @@ STOP_SECONDS = 20.0  # after which one that was asked to end is killed
 REQUEST_SECONDS = 60.0
 CONNECTION = "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"
 LOOPBACK = "127.0.0.1,localhost"
+# requests reads `no_proxy`, else `NO_PROXY`; gRPC (1.85) reads `no_grpc_proxy`, else `no_proxy`. A proxy cannot reach
+# the loopback interface of this machine.
+NO_PROXY = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
 
 
 class UnusedScript(UserWarning):
@@ -131,7 +134,9 @@ class NotebookEmulator:
     @contextmanager
     def lead_here(self) -> Iterator[None]:
         """Set the variables that lead this process to the emulator. At the end restore them, and empty the emulator."""
-        self._changes.setenv("NO_PROXY", ",".join(filter(None, [os.environ.get("NO_PROXY"), LOOPBACK])))
+        others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        for name in NO_PROXY:
+            self._changes.setenv(name, ",".join(filter(None, [os.environ.get(name) or others, LOOPBACK])))
         for name, value in self.environment.items():
             self._changes.setenv(name, value)
         try:

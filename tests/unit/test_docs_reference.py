@@ -42,7 +42,7 @@ def test_the_fields_of_the_connection_and_the_variables_are_those_that_the_packa
     assert set(re.findall(r'connection_field\([\w.]+, "(\w+)"\)', source)) <= set(CONNECTION)
     read = set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', source))
     read |= set(re.findall(r'^\w+_VARIABLE = "(\w+)"', source, re.MULTILINE))
-    others = ("AIRFLOW_", "_AIRFLOW_", "NO_PROXY")  # Airflow's, and everybody's
+    others = ("AIRFLOW_", "_AIRFLOW_", "NO_PROXY", "no_proxy")  # Airflow's, and everybody's
     assert {name for name in read if not name.startswith(others)} <= set(VARIABLES)
 
 

@@ -15,7 +15,7 @@ import pytest
 from google.cloud.aiplatform_v1.types import JobState
 
 from airflow_provider_nbjob.operators.notebook_execution_job import CreateNotebookExecutionJobOperator
-from airflow_provider_nbjob.testing.emulator import NotebookEmulator
+from airflow_provider_nbjob.testing.emulator import NO_PROXY, NotebookEmulator
 from tests.support.emulator_jobs import create, grpc_client, job_name, make_job, new_id, notebook, wait_for_state
 from tests.support.emulator_process import lead_to
 from tests.support.patience import patient, wait_until
@@ -26,7 +26,7 @@ from tests.support.user_sessions import report_of, run_session, start_session
 SESSIONS = Path(__file__).parent / "sessions"
 VARIABLES = (
     *("NBJOB_EMULATOR_HOST", "NBJOB_EMULATOR_TOKEN", "STORAGE_EMULATOR_HOST"),
-    *("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", "AIRFLOW_CONN_OTHER", "NO_PROXY"),
+    *("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", "AIRFLOW_CONN_OTHER", *NO_PROXY),
 )
 
 
