@@ -14,7 +14,7 @@ from airflow_provider_nbjob import names
 from airflow_provider_nbjob.emulator.sources import output_name
 from airflow_provider_nbjob.job import JobState
 from airflow_provider_nbjob.job.checks import problems_of
-from airflow_provider_nbjob.job.labels import label_value
+from airflow_provider_nbjob.job.labels import LABEL_VALUE_MAX, label_value
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.emulator.messages import JobMessage
@@ -119,7 +119,7 @@ class Script:
             return True
         # A label has no upper-case letters and no dots, so the pattern must have none either.
         pattern = "".join(c if c in _WILDCARDS else label_value(c) for c in self.job)
-        return fnmatchcase(job.labels.get(TASK_LABEL, ""), pattern)
+        return any(fnmatchcase(task, pattern) for task in _tasks_of(job))
 
     def _contradictions(self) -> Iterator[str]:
         """Yield what fields say against each other; nothing if one of them is invalid by itself."""
@@ -134,6 +134,20 @@ class Script:
                 f"results: {names.shown(self.results)} is refused: with a message and no failing cell, the notebook"
                 " does not run"
             )
+
+
+def _tasks_of(job: JobMessage) -> Iterator[str]:
+    """Yield the id of a job's task, as its label has it.
+
+    The label of a long id is cut. The whole id ends the first word of the provider's default display name; an
+    end of that word is the id if its label is the job's.
+    """
+    label = job.labels.get(TASK_LABEL, "")
+    yield label
+    if len(label) == LABEL_VALUE_MAX:
+        parts = job.display_name.partition(" ")[0].split(".")
+        ends = (".".join(parts[first:]) for first in range(1, len(parts)))
+        yield from ("".join(map(label_value, end)) for end in ends if label_value(end) == label)
 
 
 class Scripts:

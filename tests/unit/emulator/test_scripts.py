@@ -12,6 +12,7 @@ from airflow_provider_nbjob.emulator.messages import JobMessage
 from airflow_provider_nbjob.emulator.scripted_run import ScriptedRun, Unplayable, executed
 from airflow_provider_nbjob.emulator.scripts import RESULTS_MAX, SCRIPTS_MAX, TEXT_MAX, Script, Scripts
 from airflow_provider_nbjob.job import JobState
+from airflow_provider_nbjob.job.labels import default_labels
 from airflow_provider_nbjob.notebook.executed import read_executed
 from airflow_provider_nbjob.notebook.results import collect_results
 
@@ -171,6 +172,18 @@ def test_a_map_index_is_read_from_the_display_name(name):
     assert Script("*", map_index=2).matches(job())
     assert not Script("*", map_index=1).matches(job())
     assert not Script("*", map_index=2).matches(job(name))
+
+
+LONG = "extract_transform_load.regional_reports.europe_west.render_the_{}_report"
+
+
+@pytest.mark.parametrize("pattern", [LONG.format("Monthly"), "*.render_the_Monthly_report", "extract_transform_load.*"])
+def test_a_task_whose_label_is_cut_is_matched_by_its_whole_id(pattern):
+    labels = default_labels(dag_id="a.dag", task_id=LONG.format("Monthly"), airflow_version="3.3.2")
+    long = job(f"a.dag.{LONG.format('Monthly')} [2] manual__2026-01-01", labels["airflow-task"])
+    assert Script(pattern).matches(long)
+    assert Script(pattern, map_index=2).matches(long)
+    assert not Script(LONG.format("Yearly")).matches(long)  # whose label is the same
 
 
 def test_a_direct_source_has_the_name_of_its_content():
