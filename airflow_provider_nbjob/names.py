@@ -119,4 +119,7 @@ def accounts_of(impersonation_chain: str | Iterable[str] | None) -> tuple[str, .
     Strip only spaces around an account. Any other character stays, so that a malformed account is refused.
     """
     chain = impersonation_chain or ()
-    return tuple(account.strip(" ") for account in (chain.split(",") if isinstance(chain, str) else chain))
+    if not isinstance(chain, Iterable):  # as a connection's extra may have it
+        return (chain,)
+    accounts = chain.split(",") if isinstance(chain, str) else chain
+    return tuple(account.strip(" ") if isinstance(account, str) else account for account in accounts)

@@ -29,7 +29,7 @@ from airflow_provider_nbjob.masking import mask
 # After these nobody knows whether the API of this location is there; any other code is its answer. A host of Google's
 # that serves no such API answers UNIMPLEMENTED, which is what gRPC makes of HTTP's 404.
 _NO_ANSWER = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "UNIMPLEMENTED", "CANCELLED"})
-_USER_INFORMATION = re.compile(r"//[^/@\s:\"]*:([^/@\s\"]+)@")  # of a URL, with its password
+_USER_INFORMATION = re.compile(r"//[^/@\s:\"]*:([^@\s\"]+)@")  # of a URL, with its password
 STORAGE_VARIABLE = "STORAGE_EMULATOR_HOST"  # of Google's client
 _NO_CREDENTIALS = "the endpoint is plaintext, as an emulator's is, and is sent no credentials"
 
