@@ -20,7 +20,6 @@ from airflow_provider_nbjob.exceptions import ApiError, CredentialsUnavailable, 
 from airflow_provider_nbjob.hooks import diagnosis, permissions
 from airflow_provider_nbjob.hooks.clients import Endpoint, google_host
 from airflow_provider_nbjob.hooks.emulator_token import HOST_VARIABLE, TOKEN_VARIABLE
-from airflow_provider_nbjob.hooks.files import DIRECT_CONTENT_MAX
 from airflow_provider_nbjob.hooks.google_compat import connection_field
 from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
 from airflow_provider_nbjob.job import bucket_and_path
@@ -205,7 +204,8 @@ class Examination:
         if access.permission not in self.hook.files.held_permissions(bucket, [access.permission]):
             lack = permissions.Need(self.hook, access, f"the bucket {bucket}").lacking()
             raise Remark(
-                f"{lack} Only a notebook with parameters that is larger than {DIRECT_CONTENT_MAX} bytes needs it.",
+                f"{lack} Only a notebook with parameters, or one that is no object or repository, needs it, if it has"
+                f" more than {self.hook.files.direct_content_max_bytes} bytes.",
                 f"Grant {access.role} on the bucket if there are such notebooks.",
             )
         return f"objects can be created in {uri}; none was"

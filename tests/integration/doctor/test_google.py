@@ -193,7 +193,7 @@ def test_a_permission_that_is_not_held_is_named_with_a_role_and_the_account(
 
 
 def test_a_bucket_that_cannot_be_written_to_is_a_warning(examined: Any, google: GoogleServer) -> None:
-    """The roles that README.md names do not have it: only notebooks above 4 MB are uploaded."""
+    """The roles that README.md names do not have it: only large notebooks are uploaded."""
     google.answers[TEST_PERMISSIONS] = (200, {"permissions": ["storage.objects.get"]})
     status, findings = examined()
     assert (status, findings["output: write"]["status"]) == (0, "warning")
