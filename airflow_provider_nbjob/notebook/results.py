@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 from airflow_provider_nbjob.notebook import RESULT_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import CellValue, ExecutedNotebook
 from airflow_provider_nbjob.notebook.text import storable
-from airflow_provider_nbjob.notebook.values import MAX_DEPTH, MAX_INT_BITS
+from airflow_provider_nbjob.notebook.values import MAX_DEPTH
+
+# Airflow's messages hold no other integers, and one in the XComs of a task that ends in the triggerer would end the
+# triggerer. Read in Airflow 3.3.2 (msgpack in airflow/sdk/execution_time/comms.py).
+INTEGERS = range(-(2**63), 2**64)
+# Of a dict with these Airflow makes an object, or refuses it (airflow/sdk/serde of 3.3.2).
+RESERVED = frozenset({"__classname__", "__id__", "__type", "__var"})
 
 
 class Results(NamedTuple):
@@ -39,7 +45,8 @@ def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = RESULT_MAX_B
     the text itself.
 
     JSON has no NaN and no infinities: they become None. In a scrap, Jupyter writes them as texts, such as ``nan``. Half
-    surrogates become ``?``. NUL becomes U+FFFD, because databases refuse it.
+    surrogates become ``?``. NUL becomes U+FFFD, because databases refuse it. Integers beyond `INTEGERS`, and dicts and
+    results with a name in `RESERVED`, are dropped, because Airflow refuses them.
 
     :param max_bytes: maximum size of all results as JSON in UTF-8, default 48 KiB. If the results are larger, the
         largest values are dropped. Regardless of the limit, a value has at most 512 Ki characters
@@ -49,6 +56,9 @@ def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = RESULT_MAX_B
     reasons: dict[str, str] = {}
     for name, handed in handed_out.items():
         key = storable(name)
+        if key in RESERVED:
+            reasons[key] = "Airflow uses this name itself"
+            continue
         values[key] = None
         try:
             values[key] = _decoded(handed, max_bytes)
@@ -108,12 +118,14 @@ def _json_value(value: Any, depth: int = 0) -> Any:
         return storable(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
+    if isinstance(value, int) and value not in INTEGERS:
         raise NotJson(f"a number of {value.bit_length()} bits")
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, list | tuple):
         return [_json_value(item, depth + 1) for item in value]
+    if isinstance(value, dict) and not RESERVED.isdisjoint(value):
+        raise NotJson("a dict with a key that Airflow uses itself")
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {storable(key): _json_value(item, depth + 1) for key, item in value.items()}
     raise NotJson(f"a value of type {type(value).__name__} is no JSON")

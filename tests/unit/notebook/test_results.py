@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from airflow.sdk.execution_time.comms import _new_encoder
+from airflow.utils.json import XComEncoder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +31,7 @@ def test_scraps_come_under_their_names_and_the_later_wins():
     results = collect(
         code("", scrap("accuracy", 0.5), scrap("model", {"layers": [1, 2], "bias": None})),
         code("", stream("x"), scrap("note", "2 + 2", "text"), scrap("accuracy", 0.75), scrap("zip", "01234", "text")),
-        code("", scrap("big", 2**80), scrap("text as json", "[1, 2]"), scrap("no json", "hello")),
+        code("", scrap("big", 2**64 - 1), scrap("text as json", "[1, 2]"), scrap("no json", "hello")),
     )
     assert results == Results(
         {
@@ -37,7 +39,7 @@ def test_scraps_come_under_their_names_and_the_later_wins():
             "model": {"layers": [1, 2], "bias": None},
             "note": "2 + 2",
             "zip": "01234",
-            "big": 2**80,
+            "big": 2**64 - 1,
             "text as json": [1, 2],
             "no json": "hello",
         },
@@ -50,6 +52,20 @@ def test_a_scrap_that_is_no_json_is_dropped_by_name():
     results = collect(code("", scrap("frame", "UEFSMQ==", "pandas"), shown, scrap("ok", 1)))
     assert results.values == {"frame": None, "ok": 1}
     assert results.notes == ["results['frame'] is dropped: scrapbook encoded it as pandas, which is no JSON"]
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, {"__classname__": 1}, [{"__id__": 1}], {"__type": 1}])
+def test_what_airflow_cannot_keep_is_dropped_by_name(value: Any):
+    """In a task that ends in the triggerer it would end the triggerer."""
+    results = collect(code("", scrap("odd", value), scrap("__classname__", 1), scrap("ok", 1)))
+    assert results.values == {"odd": None, "ok": 1}
+    assert len(results.notes) == 2
+    _new_encoder().encode(results.values)
+    json.dumps(results.values, cls=XComEncoder)
+
+
+def test_an_integer_that_airflow_cannot_keep_is_its_text_if_it_was_shown():
+    assert collect(code("", result({"text/plain": str(2**64)}), tags=["result"])).values == {"result": str(2**64)}
 
 
 @pytest.mark.parametrize(
