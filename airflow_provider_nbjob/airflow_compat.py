@@ -215,6 +215,16 @@ def set_xcom_of_task(ti: Any, key: str, value: Any) -> None:
     _call("airflow.providers.common.compat.sdk", "XCom", "set", {"key": key, "value": value, **of_task})
 
 
+def delete_xcom_of_task(ti: Any, key: str) -> None:
+    """Delete an XCom of a task instance, if it has one. Read in Airflow 3.1.8, 3.2.2 and 3.3.2.
+
+    :raises NotInThisAirflow: if this Airflow cannot be asked in this way
+    :raises Exception: if Airflow does not answer
+    """
+    of_task = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+    _call("airflow.providers.common.compat.sdk", "XCom", "delete", {"key": key, **of_task})
+
+
 def renders_in_triggerer() -> bool:
     """Return whether this Airflow renders the templates of a task that starts in the triggerer, and can end it there.
 

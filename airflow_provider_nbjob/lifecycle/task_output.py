@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
+from airflow_provider_nbjob.airflow_compat import delete_xcom_of_task, xcom_of_task
 from airflow_provider_nbjob.exceptions import InvalidJob, NotebookExecutionJobError
 from airflow_provider_nbjob.job import JobResult
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY
@@ -155,6 +156,22 @@ class HasResults:
                 if key not in values:
                     log.warning("xcom_keys: the notebook handed out no result %r", key)
         return result.to_xcom()
+
+
+def forget_earlier(ti: Any, keys: Iterable[str], log: Any) -> None:
+    """Delete what an earlier try of a task returned; never raise.
+
+    Airflow does so as a worker starts a task, but not if the task has started in the triggerer: after a clear the new
+    try would show the results of the former one, also if it fails. Read in Airflow 3.3.2 (`ti_run`).
+    """
+    if ti.try_number == 1:
+        return
+    try:
+        if xcom_of_task(ti, RETURNED) is not None:
+            for key in (RETURNED, *keys, JOB_XCOM_KEY):
+                delete_xcom_of_task(ti, key)
+    except Exception as error:  # of any kind: the new try is what matters
+        log.warning("What an earlier try returned stays until this one returns: %s", error)
 
 
 def keys_of(multiple_outputs: bool, xcom_keys: Iterable[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from airflow_provider_nbjob.job.record import JobEnd
 from airflow_provider_nbjob.lifecycle.few_requests import FewRequests
 from airflow_provider_nbjob.lifecycle.final_errors import never_retried
 from airflow_provider_nbjob.lifecycle.submission import Submission
-from airflow_provider_nbjob.lifecycle.task_output import HasResults
+from airflow_provider_nbjob.lifecycle.task_output import HasResults, forget_earlier
 from airflow_provider_nbjob.lifecycle.tries import end_time_of_try
 from airflow_provider_nbjob.lineage.reporting import ReportsLineage
 from airflow_provider_nbjob.links.notebook_execution_job import LINKS, push_job
@@ -264,6 +264,7 @@ class CreateNotebookExecutionJobOperator(  # type: ignore[override]  # what Airf
         end = JobEvent.from_payload(event)
         if end.outcome == START:
             self.log.info("The triggerer left it to a worker to start this task: %s", end.message)
+            forget_earlier(context["ti"], self.pushed_keys, self.log)
             self.check_rendered()
             return self.perform(context)
         if not JobName.is_one(end.name):

@@ -257,6 +257,19 @@ def test_a_later_try_is_started_by_a_worker(service, kept):
     assert not service.calls
 
 
+@pytest.mark.parametrize("try_number", [1, 2])
+def test_a_try_after_a_clear_does_not_show_what_the_former_one_returned(service, kept, monkeypatch, try_number):
+    """Airflow deletes XComs as a worker starts a task, but not after a trigger."""
+    monkeypatch.setattr(XCom, "delete", lambda key, **_: kept.pop(key, None))
+    before = {"return_value": {"results": {"result": 1}}, "results": {"result": 1}, JOB_XCOM_KEY: {"name": "former"}}
+    kept.update(before)
+    event = json.loads(json.dumps(JobEvent("start", "start", message="a retry").to_payload()))
+    operator = CreateNotebookExecutionJobOperator(**{**REQUIRED, "deferrable": True, "start_from_trigger": True})
+    with pytest.raises(TaskDeferred):
+        operator.execute_complete(context_of(try_number), event)
+    assert kept == (before if try_number == 1 else {})
+
+
 def test_the_mark_is_the_one_of_a_first_try_on_a_worker(service, kept):
     event_of(trigger_of(retries=3))
     (sent,) = service.submitted
