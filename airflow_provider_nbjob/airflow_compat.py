@@ -245,13 +245,15 @@ def success_event(xcoms: Mapping[str, Any] | None) -> Any:
 def why_end_on_worker(ti: Any) -> str | None:
     """Return what Airflow leaves out if a task ends in the triggerer, and this one needs; None if there is nothing.
 
-    Read in Airflow 3.3.2 (`handle_event_submit` in airflow/models/trigger.py): it sets the state and the XComs, and has
-    `on_success_callback` called.
+    Read in Airflow 3.3.2: `handle_event_submit` in airflow/models/trigger.py sets the state and the XComs. It also
+    requests `on_success_callback`, but `_execute_task_callbacks` in airflow/dag_processing/processor.py calls none.
 
     :param ti: the task instance, with its serialized task
     """
     if ti.task.inlets or ti.task.outlets:
         return "it has inlets or outlets"
+    if ti.task.has_on_success_callback:
+        return "it has on_success_callback"
     if ti.map_index < 0 and next(iter(ti.task.iter_mapped_dependants()), None) is not None:
         return "a task is mapped over what it returns"
     if import_module("airflow.sdk.listener").get_listener_manager().has_listeners:

@@ -138,11 +138,12 @@ def test_a_triggerer_that_cannot_ask_stops_nothing_and_says_how_to(changed, monk
         ({}, None),
         ({"inlets": ["asset"]}, "it has inlets or outlets"),
         ({"outlets": ["asset"]}, "it has inlets or outlets"),
+        ({"has_on_success_callback": True}, "it has on_success_callback"),
         ({"iter_mapped_dependants": lambda: iter(["task"])}, "a task is mapped over what it returns"),
     ],
 )
 def test_what_airflow_leaves_out_if_a_task_ends_in_the_triggerer(monkeypatch, changes, expected):
-    plain = {"inlets": [], "outlets": [], "iter_mapped_dependants": lambda: iter(())}
+    plain = {"inlets": [], "outlets": [], "has_on_success_callback": False, "iter_mapped_dependants": lambda: iter(())}
     ti = SimpleNamespace(map_index=-1, task=SimpleNamespace(**{**plain, **changes}))
     manager = import_module("airflow.sdk.listener").get_listener_manager()
     manager.clear()
