@@ -234,6 +234,27 @@ def renders_in_triggerer() -> bool:
     return hasattr(base.BaseTrigger, "render_template_fields") and hasattr(base, "TaskSuccessEvent")
 
 
+def why_params_on_worker(*given: Mapping[str, Any] | None) -> str | None:
+    """Return what of a task's params the triggerer would not do; None if there is nothing.
+
+    Airflow checks those of a DAG as a run is made, and those of a task as it starts, but not in the triggerer. A param
+    without a value ends the whole triggerer there, even if each run gives one. Read in Airflow 3.3.2 (`create_triggers`
+    in airflow/jobs/triggerer_job_runner.py, and `process_params`).
+
+    :param given: the params of the DAG, and of the task
+    """
+    module = import_module("airflow.sdk.definitions.param")
+    merged = module.ParamsDict()
+    try:
+        for params in given:
+            merged.update(params or {})
+        merged.validate()
+    except module.ParamValidationError:
+        return "it has a param without a valid value of its own"
+    of_all = map(merged.get_param, merged)
+    return "a worker checks the task's params" if any(p.schema and p.source == "task" for p in of_all) else None
+
+
 def success_event(xcoms: Mapping[str, Any] | None) -> Any:
     """Return the event that ends a task as a success, without a worker.
 

@@ -13,7 +13,7 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_nbjob.airflow_compat import renders_in_triggerer
+from airflow_provider_nbjob.airflow_compat import renders_in_triggerer, why_params_on_worker
 from airflow_provider_nbjob.arguments.templating import untemplated
 from airflow_provider_nbjob.exceptions import InvalidJob
 from airflow_provider_nbjob.job import checks
@@ -30,11 +30,15 @@ ARGUMENTS = (
     *("poll_interval", "cancel_on_kill", "accept_partial_success", "collect_results", "result_max_bytes"),
     *("fail_on_cell_error", "on_output_error", "max_output_bytes"),
 )
-MAPPABLE = frozenset(ARGUMENTS) - {"direct_notebook_source"}  # in a task that starts in the triggerer
+# In a task that starts in the triggerer. The trigger must know those below before it renders the others.
+MAPPABLE = frozenset(ARGUMENTS) - {"direct_notebook_source", "poll_interval", "cancel_on_kill"}
 REFERENCE = "__nbjob_task_output__"  # the key of a dict that stands for another task's result
 
 # Arguments of every operator, and of a DAG, that only a worker, which reads the DAG's file, can do justice to.
-ON_WORKER = ("on_execute_callback", "run_as_user", "executor_config", "map_index_template")
+ON_WORKER = (
+    *("on_execute_callback", "run_as_user", "executor_config", "map_index_template"),
+    "render_template_as_native_obj",
+)
 OF_THE_FILE = (
     *("user_defined_macros", "user_defined_filters", "jinja_environment_kwargs"),
     "render_template_as_native_obj",
@@ -103,7 +107,10 @@ def start_arguments(kind: type, values: Mapping[str, Any], dag: Any) -> str:
     arguments = {name: values.get(name) for name in ARGUMENTS}
     arguments["direct_notebook_source"] = None
     arguments["pushed_keys"] = values["pushed_keys"] if values.get("do_xcom_push", True) else None
+    arguments["mapped_names"] = values.get("mapped_names")
     try:
+        if _has_tuple(arguments["parameters"]):
+            raise TypeError("tuple of parameters")
         return json.dumps(arguments, default=_as_json)
     except (TypeError, ValueError, RecursionError) as error:
         raise OnWorker(f"an argument that is no JSON: {error}") from None
@@ -117,6 +124,25 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} of an argument")
+
+
+def _has_tuple(value: Any) -> bool:
+    """Return whether a value has a tuple in it, of which JSON would make a list."""
+    if isinstance(value, Mapping):
+        return any(map(_has_tuple, value.values()))
+    return isinstance(value, tuple) or (isinstance(value, list) and any(map(_has_tuple, value)))
+
+
+def is_mappable(values: Any) -> bool:
+    """Return whether a serialized DAG keeps the values that a task is mapped over; of some, it makes texts.
+
+    :param values: of `expand`, by argument, or those of `expand_kwargs`
+    """
+    if isinstance(values, Mapping):
+        return all(isinstance(name, str) and is_mappable(value) for name, value in values.items())
+    if isinstance(values, list | tuple):
+        return all(map(is_mappable, values))
+    return values is None or isinstance(values, bool | int | float | str | timedelta)
 
 
 def _reasons(kind: type, values: Mapping[str, Any], dag: Any) -> Iterator[str]:
@@ -134,6 +160,8 @@ def _reasons(kind: type, values: Mapping[str, Any], dag: Any) -> Iterator[str]:
     for name in ("pre_execute", "_pre_execute_hook", "post_execute", "_post_execute_hook", *ON_WORKER):
         if values.get(name):
             yield f"{name} is for a worker"
+    if reason := why_params_on_worker(getattr(dag, "params", None), values.get("params")):
+        yield reason
     for name in OF_THE_FILE:
         if getattr(dag, name, None):
             yield f"the DAG has {name}, which only its file defines"

@@ -6,13 +6,13 @@ class override `partial`, as `BaseOperatorMeta` documents. It returns an `Operat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
-from airflow_provider_nbjob.arguments.from_trigger import MAPPABLE, StartsInTriggerer, trigger_args
+from airflow_provider_nbjob.arguments.from_trigger import MAPPABLE, StartsInTriggerer, is_mappable, trigger_args
 from airflow_provider_nbjob.lifecycle.task_output import keys_of
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ class CheckedPartial(OperatorPartial):
         self._expand_called = True
         if isinstance(kwargs, Sequence):
             self._task.check_expanded_kwargs(self._given, [item for item in kwargs if isinstance(item, Mapping)])
-        names = {name for item in kwargs for name in item} if isinstance(kwargs, Sequence) else ()
-        return self._started(super().expand_kwargs(kwargs, strict=strict), names)
+        return self._started(super().expand_kwargs(kwargs, strict=strict), kwargs)
 
-    def _started(self, mapped: Any, names: Iterable[str]) -> Any:
+    def _started(self, mapped: Any, over: Any) -> Any:
         """Say of a mapped task whether it starts in the triggerer: its class can say it of no single task.
 
-        :param names: of the arguments that it is mapped over
+        :param over: what it is mapped over
         """
         if not issubclass(self._task, StartsInTriggerer):
             return mapped
         given, arguments = self._given, None
-        if given.get("start_from_trigger") and {*names} <= MAPPABLE:
-            values = {**_defaults_of(self._task), **given}
+        if given.get("start_from_trigger") and is_mappable(over) and _names_in(over) <= MAPPABLE:
+            values = {**_defaults_of(self._task), **given, "params": self.params}
+            values["mapped_names"] = list(over) if isinstance(over, Mapping) else None
             values["pushed_keys"] = keys_of(values["multiple_outputs"], values["xcom_keys"])
             arguments = trigger_args(self._task, values, self.kwargs.get("dag"))
         mapped.start_trigger_args, mapped.start_from_trigger = arguments, arguments is not None
@@ -78,6 +78,10 @@ class CheckedPartial(OperatorPartial):
     @property
     def _given(self) -> dict[str, Any]:
         return {**self.defaults, **self.kwargs}
+
+
+def _names_in(over: Any) -> set[str]:
+    return {*over} if isinstance(over, Mapping) else {name for item in over for name in item}
 
 
 def _defaults_of(kind: type) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_nbjob.airflow_compat import UNANSWERED_IN_TRIGGERER, UNANSWERED_OF_TASK
@@ -10,10 +10,11 @@ from airflow_provider_nbjob.arguments.from_trigger import REFERENCE, OnWorker
 from airflow_provider_nbjob.lifecycle.task_output import TaskOutput
 
 
-def mapped_arguments(ti: Any) -> dict[str, Any]:
+def mapped_arguments(ti: Any, names: Sequence[str] | None) -> dict[str, Any]:
     """Return the arguments by which a mapped task instance differs from the others; none if it is not mapped.
 
     :param ti: the task instance, with its serialized task
+    :param names: of the arguments of `expand`, in its order: PostgreSQL and MySQL keep JSON objects in another one
     :raises OnWorker: if the task is mapped over what other tasks return
     """
     if ti.map_index is None or ti.map_index < 0:
@@ -21,9 +22,9 @@ def mapped_arguments(ti: Any) -> dict[str, Any]:
     values = ti.task.expand_input.value
     if isinstance(values, list | tuple):  # `expand_kwargs`
         picked = values[ti.map_index]
-    elif isinstance(values, Mapping) and all(isinstance(value, list | tuple) for value in values.values()):
+    elif isinstance(values, Mapping) and all(isinstance(values.get(name), list | tuple) for name in names or (None,)):
         picked, index = {}, ti.map_index
-        for name in reversed(values):  # the last one varies fastest
+        for name in reversed(names or ()):  # the last one varies fastest
             index, place = divmod(index, len(values[name]))
             picked[name] = values[name][place]
     else:
@@ -34,10 +35,22 @@ def mapped_arguments(ti: Any) -> dict[str, Any]:
 
 
 def context_in_triggerer(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task's context without what asks Airflow something that it does not answer in the triggerer."""
+    """Return a task's context whose parts raise `OnWorker` if Airflow does not answer them in the triggerer.
+
+    Without them a template such as ``{{ prev_start_date_success | default(ds) }}`` would come out as something else.
+    """
     ti = TaskInstanceInTriggerer(context["ti"])
-    left = {name: value for name, value in context.items() if name not in UNANSWERED_IN_TRIGGERER}
-    return {**left, "ti": ti, "task_instance": ti}
+    unanswered = {name: _unanswered(name) for name in UNANSWERED_IN_TRIGGERER.intersection(context)}
+    return {**context, **unanswered, "ti": ti, "task_instance": ti}
+
+
+def _unanswered(name: str) -> Any:
+    from lazy_object_proxy import Proxy  # of Airflow, which makes some of these parts of it
+
+    def refuse() -> Any:
+        raise OnWorker(f"a template uses {name}, which Airflow does not answer in the triggerer")
+
+    return Proxy(refuse)
 
 
 class TaskInstanceInTriggerer:
@@ -87,7 +100,7 @@ def rendered(value: Any, context: Mapping[str, Any], environment: Any) -> Any:
 
         return environment.overlay(undefined=StrictUndefined).from_string(value).render(context)
     if isinstance(value, list | tuple):
-        return [rendered(item, context, environment) for item in value]
+        return type(value)(rendered(item, context, environment) for item in value)
     if isinstance(value, Mapping):
         if set(value) == {REFERENCE}:
             return _resolved(value[REFERENCE], context)

@@ -143,7 +143,7 @@ class NotebookExecutionJobStartTrigger(NotebookExecutionJobTrigger):
         context, ti = self._context, cast(Any, self.task_instance)
         if context is None or ti is None:
             raise OnWorker("Airflow gave the trigger no context")
-        given = {**self._task_arguments, **mapped_arguments(ti)}
+        given = {**self._task_arguments, **mapped_arguments(ti, self._task_arguments.get("mapped_names"))}
         values = rendered(given, context_in_triggerer(context), self.get_template_env())
         mask_parameters(values["parameters"])
         return SimpleNamespace(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import pytest
-from airflow.sdk import DAG, XComArg, task
+from airflow.sdk import DAG, Param, XComArg, task
+from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_nbjob.arguments import from_trigger
 from airflow_provider_nbjob.arguments.from_trigger import ARGUMENTS, REFERENCE, OnWorker
@@ -44,7 +45,7 @@ def test_it_starts_there_if_it_is_asked_to():
 def test_its_arguments_stand_in_the_dag():
     labels = {"team": "{{ ds }}"}
     found = arguments_of(made(labels=labels, job_timeout=timedelta(minutes=2), poll_interval=timedelta(seconds=3)))
-    assert set(found) == {*ARGUMENTS, "pushed_keys"}
+    assert set(found) == {*ARGUMENTS, "pushed_keys", "mapped_names"}
     assert (found["labels"], found["job_timeout"], found["poll_interval"]) == (labels, 120.0, 3.0)
     assert found["gcs_notebook_source"] == REQUIRED["gcs_notebook_source"]
     assert found["pushed_keys"] == ["output_notebook_uri", "job_state", "results"]
@@ -68,13 +69,18 @@ def hook(_: Any) -> None:
         {"post_execute": hook},
         {"run_as_user": "somebody"},
         {"executor_config": {"pod_override": 1}},
+        {"render_template_as_native_obj": True},
+        {"params": {"n": Param(1, type="integer")}},
+        {"params": {"n": Param()}},
+        {"parameters": {"shape": (224, 224)}},
+        {"parameters": {"x": [{"shape": (224, 224)}]}},
         {"parameters": {"x": float}},
     ],
     ids=lambda changes: ", ".join(changes),
 )
 def test_what_a_worker_alone_can_do_starts_on_one(changes):
     arguments = {name: value for name, value in {**STARTS, **changes}.items() if value is not None}
-    if "parameters" in changes:
+    if changes.get("parameters", {}).get("x") is float:
         operator = made()
         operator.parameters = changes["parameters"]
     else:
@@ -95,6 +101,19 @@ def test_what_a_worker_alone_can_do_starts_on_one(changes):
 def test_templates_that_only_the_dags_file_explains_are_rendered_on_a_worker(changes):
     with DAG("d", schedule=None, **changes):
         assert not made().start_from_trigger
+
+
+def test_a_dag_whose_param_has_no_value_starts_its_tasks_on_a_worker():
+    """It would end the triggerer, with all that waits there."""
+    with DAG("d", schedule=None, params={"n": Param(type="integer")}):
+        assert not made(task_id="plain").start_from_trigger
+        assert not mapped(parameters=[{"n": 1}]).start_from_trigger
+
+
+def test_a_dag_whose_params_have_values_starts_its_tasks_in_the_triggerer():
+    with DAG("d", schedule=None, params={"n": Param(1, type="integer"), "none": Param(None, type=["null", "string"])}):
+        assert made(task_id="plain", params={"own": 1}).start_from_trigger
+        assert mapped(parameters=[{"n": 1}]).start_from_trigger
 
 
 def test_a_derived_operator_starts_on_a_worker():
@@ -124,7 +143,7 @@ def mapped(*given: Any, **values: Any) -> Any:
 def test_a_mapped_task_starts_there_too(task):
     found = task()
     assert found.start_from_trigger
-    assert set(arguments_of(found)) == {*ARGUMENTS, "pushed_keys"}
+    assert set(arguments_of(found)) == {*ARGUMENTS, "pushed_keys", "mapped_names"}
     assert arguments_of(found)["gcp_conn_id"] == "google_cloud_default"
 
 
@@ -144,23 +163,51 @@ def test_a_mapped_task_that_is_not_asked_to_does_not():
         assert (found.start_from_trigger, found.start_trigger_args) == (False, None)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"parameters": [{"day": date(2026, 11, 30)}]},
+        {"parameters": [{"at": datetime(2026, 11, 30)}]},
+        {"cancel_on_kill": [True, False]},
+        {"poll_interval": [1, 2]},
+    ],
+    ids=lambda values: str(values),
+)
+def test_values_that_the_dag_or_the_trigger_does_not_keep_are_mapped_on_a_worker(values):
+    assert not mapped(**values).start_from_trigger
+    assert not mapped([{name: elements[0]} for name, elements in values.items()]).start_from_trigger
+
+
+def test_an_instance_has_the_arguments_that_it_has_on_a_worker():
+    """PostgreSQL and MySQL put the shorter of an object's keys first."""
+    with DAG("d", schedule=None) as dag:
+        task = mapped(parameters=[{"n": (1, 2)}, {"n": 3}], labels=[{"a": "x"}, {"a": "y"}])
+    data = json.loads(json.dumps(DagSerialization.to_dict(dag), sort_keys=True))
+    serialized = DagSerialization.from_dict(data).get_task("t")
+    names = arguments_of(task)["mapped_names"]
+    for index in range(4):
+        ti = SimpleNamespace(map_index=index, task=serialized)
+        on_worker, _ = task.expand_input.resolve({"ti": ti})
+        assert render(mapped_arguments(ti, names)) == on_worker
+
+
 def instance(value: Any, index: int) -> Any:
     return SimpleNamespace(map_index=index, task=SimpleNamespace(expand_input=SimpleNamespace(value=value)))
 
 
 def test_each_instance_has_its_own_arguments():
     lists = {"a": [1, 2], "b": ["x", "y", "z"]}
-    found = [mapped_arguments(instance(lists, index)) for index in range(6)]
+    found = [mapped_arguments(instance(lists, index), ["a", "b"]) for index in range(6)]
     assert found == [{"a": a, "b": b} for a in (1, 2) for b in "xyz"]
     dicts = [{"a": 1}, {"a": 2, "b": "y"}]
-    assert [mapped_arguments(instance(dicts, index)) for index in (0, 1)] == dicts
-    assert mapped_arguments(instance(None, -1)) == {}
+    assert [mapped_arguments(instance(dicts, index), None) for index in (0, 1)] == dicts
+    assert mapped_arguments(instance(None, -1), None) == {}
 
 
 @pytest.mark.parametrize("value", [{"a": object()}, object(), {"a": {"k": 1}}, [object()]])
 def test_what_other_tasks_return_is_mapped_over_on_a_worker(value):
     with pytest.raises(OnWorker):
-        mapped_arguments(instance(value, 0))
+        mapped_arguments(instance(value, 0), ["a"])
 
 
 # --- rendering ---
@@ -198,8 +245,9 @@ def test_what_airflow_does_not_answer_in_the_triggerer_is_not_asked(name):
     """It would be waited for without end."""
     context = context_in_triggerer({"ti": SimpleNamespace(), name: "an answer", "ds": "2026-11-30"})
     assert render("{{ ds }}", **context) == "2026-11-30"
-    with pytest.raises(jinja2.UndefinedError):
-        render(f"{{{{ {name} }}}}", **context)
+    for use in (name, f"{name} | default(ds)", f"{name} | default(ds, true)", f"{name} or ds"):
+        with pytest.raises(OnWorker, match=name):
+            render(f"{{{{ {use} }}}}", **context)
 
 
 def pulling(**pulled: Any) -> dict[str, Any]:
