@@ -30,6 +30,8 @@ CONNECTION_SECONDS_MAX = 600.0  # age at which a connection is read again withou
 FAILED = "Looking failed, and will be tried again: %s"
 # Codes of errors that may be of one request alone: who has many to send sends that one once more.
 ONCE_MORE = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED"})
+# Those that may be of one job, or of one kind of request, for as long as it is asked for.
+OF_ONE = ONCE_MORE | {"DEADLINE_EXCEEDED", "CANCELLED", "DATA_LOSS"}
 ANSWERS_AGAIN = "The API answers again, after %s failed looks in %.0f s"
 
 
@@ -223,3 +225,8 @@ def is_about_all(error: BaseException) -> bool:
     """Return whether an error is about the API or the connection, and not about the one job that was asked for."""
     is_known = isinstance(error, NotebookExecutionJobError)
     return not is_known or isinstance(error, CredentialsUnavailable) or rule_of(error).meaning is Meaning.OUTAGE
+
+
+def is_of_one(error: BaseException) -> bool:
+    """Return whether an error may be of one job, or of one kind of request, while others are answered."""
+    return error.code in OF_ONE if isinstance(error, ApiError) else not isinstance(error, NotebookExecutionJobError)

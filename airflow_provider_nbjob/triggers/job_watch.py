@@ -1,20 +1,20 @@
 """Watch all deferred jobs of a location: a thousand waiting triggers cost the API what one does.
 
-Kubernetes calls this an informer. `sweeps` decides which requests to send and how to read the answers, `pace` when,
-`budget` how many, `outages` what an error means. This module has the clock and the waiters; `supervision` restarts its
-loop.
+Kubernetes calls this an informer. `sweeps` decides which requests to send, `pace` when, `budget` how many, `outages`
+what an error means. This module has the clock and the waiters; `supervision` restarts its loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost, NotebookExecutionJobError
+from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, JobLost
 from airflow_provider_nbjob.job import JobName
 from airflow_provider_nbjob.job.intervals import check_poll_interval
 from airflow_provider_nbjob.job.record import JobSteps
@@ -191,7 +191,7 @@ class JobWatch:
         self._outage = error
         if getattr(error, "code", "") == "RESOURCE_EXHAUSTED":
             self._pace.refuse(time.monotonic())
-        if error is not self._unanswered or not isinstance(error, NotebookExecutionJobError):
+        if error is not self._unanswered:
             self._begin_anew()
         self._failed_looks.fail(error)
         for waiter in self._all():
@@ -203,15 +203,15 @@ class JobWatch:
         self.loop.gets_on()
         if self._outage:
             self._failed_looks.end()
-            for waiter in self._all():
-                if not waiter.is_refused:
-                    waiter.recover()
+            for waiter in (waiter for waiter in self._all() if not waiter.is_refused):
+                waiter.recover()
             self._outage = None
 
     def _begin_anew(self) -> None:
         """Forget what is known of the jobs: after a fault of ours, a waiter may have missed a change."""
-        self._plan, self._pace, self._is_sweep = SweepPlan(), Pace(), True
-        for job_id in self._waiters:
+        self._plan, self._pace, self._is_sweep = SweepPlan(lists=self._plan.lists), Pace(), True
+        # In another order: a job whose answer causes the fault must not keep those after it from being read.
+        for job_id in random.sample(list(self._waiters), len(self._waiters)):
             self._plan.add(job_id)
 
     async def _sweep(self) -> None:
@@ -223,6 +223,8 @@ class JobWatch:
         sweep, answer = self._plan.sweep(self._most(), spare) if self._is_sweep else self._plan.glance(), None
         while request := next_request(sweep, answer):
             self._tell_all()
+            if answer is UNANSWERED and self._unanswered_requests:
+                return  # the API may be down: the next listing shows it
             if isinstance(request, Read):
                 answer = await self._read_answer(request.job_id)
             elif (answer := await self._list_answer(request.page_token)) is None:
@@ -268,8 +270,9 @@ class JobWatch:
         try:
             answer = await self._calls(request)
         except Exception as error:
-            self._unanswered, self._unanswered_requests = error, self._unanswered_requests + 1
-            if self._unanswered_requests > 1 or getattr(error, "code", "") not in ONCE_MORE:
+            self._unanswered = error
+            self._unanswered_requests = self._unanswered_requests + 1 if is_about_all(error) else 0
+            if self._unanswered_requests != 1 or getattr(error, "code", "") not in ONCE_MORE:
                 raise
             return await self._ask(request)  # a sweep of many pages would hardly ever come to its end without
         self._unanswered_requests = 0
@@ -279,20 +282,14 @@ class JobWatch:
         """Read a job; pass an error that is about this job alone to those who wait for it."""
         try:
             seen, job = await self._ask(lambda hook: self._read(hook, job_id))
-        except NotebookExecutionJobError as error:
-            if is_about_all(error):
+        except Exception as error:
+            if is_about_all(error) and self._list_trust.read_failed(self._plan, error):
                 raise
             waiters = self._waiters.get(job_id, [])
             for waiter in waiters:
                 waiter.fail(error, is_refused=True)
             return None if isinstance(error, JobLost) and all(w.ended.done() for w in waiters) else UNANSWERED
         self._show([(seen, job)])
-        for waiter in self._waiters.get(job_id, ()):
-            if waiter.is_faulty:
-                continue  # `_tell_all` gives it the answer first
-            waiter.streak.answered()
-            if waiter.is_refused:
-                waiter.recover()
         return seen
 
     async def _list_answer(self, page_token: str) -> Page | None:
@@ -310,6 +307,9 @@ class JobWatch:
     def _show(self, jobs: list[tuple[Seen, Any]]) -> None:
         """Learn from the jobs of an answer, and their messages, what is beside their states."""
         self._pace.show(jobs, self._waiters, now=time.monotonic(), wall=time.time())
+        for seen, _ in jobs:
+            for waiter in self._waiters.get(seen.job_id, ()):
+                waiter.answer()
         if jobs:
             self._learn_project(jobs[0][1].name)
 

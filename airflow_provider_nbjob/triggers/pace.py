@@ -49,7 +49,7 @@ END_SECONDS_MIN = 1.0  # since an end: that the next ones follow is not more lik
 NEWCOMER_SECONDS_MIN = 60.0  # likewise since a newcomer: a machine has to be started for it
 PACE_MIN = 1 / 16  # part of the pace that the quota leaves at least
 RECOVERY_SECONDS = 600.0  # after which the pace is whole again
-FAILED_PAUSE_MAX = 60.0  # seconds between looks that fail, if the interval is shorter
+FAILED_PAUSE_MAX = 60.0  # seconds between looks that fail, also if the interval is longer
 CLOCK_SECONDS = 3600.0  # by which the API's clock may be ahead of this machine's
 
 
@@ -183,7 +183,7 @@ class Pace:
 
     def pause_after_failures(self, failures: int, interval: float) -> float:
         """Return the seconds until the next look after so many that failed, one after the other."""
-        longest = max(interval, min(FAILED_PAUSE_MAX, interval * 2.0 ** min(failures - 1, 10)))
+        longest = min(FAILED_PAUSE_MAX, interval * 2.0 ** min(failures - 1, 10))
         return longest * self.chance(0.5, 1.0)
 
     def _jitter(self) -> float:

@@ -17,6 +17,7 @@ FEW = 5  # so many jobs are read one by one: a listing would carry a hundred to 
 # Seconds, by the server's clock, in which changes may become visible out of order.
 OVERLAP = 30.0
 AUDIT_EVERY = 2  # sweeps; in each of these one request goes to jobs that have long not been heard of
+ATTEMPTS_MAX = 3  # sweeps that may be given up at the same work: after a page of changes, or at a page of a search
 FRUITLESS_PART = 0.05  # of the jobs that a search looks for: so many pages in a row may show none of them
 
 
@@ -97,18 +98,26 @@ class _Search:
 
     :param wanted: the ids of those that were not met yet
     :param fruitless: pages in a row that showed none of them
+    :param attempts: to ask for the next page
     """
 
     wanted: dict[str, None]
     page_token: str = ""
     is_over: bool = False
     fruitless: int = 0
+    attempts: int = 0
+
+    def begin_page(self) -> str:
+        """Return the token of the page to ask for. A page that is not answered in several sweeps is the last one."""
+        self.attempts += 1
+        self.is_over = self.attempts >= ATTEMPTS_MAX
+        return self.page_token
 
     def take(self, page: Page) -> None:
         met = [job.job_id for job in page.jobs if job.job_id in self.wanted]
         for job_id in met:
             del self.wanted[job_id]
-        self.page_token = page.next_page_token
+        self.page_token, self.attempts = page.next_page_token, 0
         self.fruitless = 0 if met else self.fruitless + 1
         is_fruitless = self.fruitless > FRUITLESS_PART * len(self.wanted)
         self.is_over = is_fruitless or not (self.wanted and self.page_token)
@@ -135,6 +144,7 @@ class SweepPlan:
     _watermark: float | None = None  # the newest change seen
     _recent: dict[str, float] = field(default_factory=dict)  # what was seen of the time that sweeps overlap in
     _sweeps: int = 0
+    _attempts: int = 0  # to list what changed
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -171,7 +181,7 @@ class SweepPlan:
 
         A sweep that is given up half-way loses nothing: the next one starts from what the last whole one saw.
 
-        :param most: number of requests that a sweep may take
+        :param most: number of requests that a sweep may take, beside one for newcomers
         :param spare: number of requests for newcomers and for an audit, default `most`
         """
         self._sweeps += 1
@@ -181,7 +191,8 @@ class SweepPlan:
             return
         if self._watermark is None:
             self._look_for_all_but({})
-        left = most - (yield from self._list_changes(most))
+        # One at least for newcomers, also if others change more jobs than a sweep can list.
+        left = max(1, most - (yield from self._list_changes(most)))
         left = left if spare is None else min(left, spare)
         left -= yield from self._meet_newcomers(left)
         self.is_behind = left <= 0 and bool(self._newcomers)
@@ -193,6 +204,7 @@ class SweepPlan:
     def _list_changes(self, most: int) -> _Asking[int]:
         horizon = None if self._watermark is None else self._watermark - OVERLAP
         token, pages, met = "", 0, dict[str, float]()
+        self._attempts += 1
         while True:
             page = yield from self._list(token)
             pages += 1
@@ -203,11 +215,13 @@ class SweepPlan:
             met.update((job.job_id, job.update_time) for job in page.jobs)
             token = page.next_page_token
             is_known = all(self._recent.get(job.job_id) == job.update_time for job in page.jobs)
-            if not token or horizon is None or is_known or times[-1] < horizon:
+            # A page may be empty and not the last one.
+            if not token or horizon is None or (times and (is_known or times[-1] < horizon)):
                 break
-            if pages == most:  # too much has changed for a listing to show it
+            if pages == most or self._attempts > ATTEMPTS_MAX:  # too much has changed for a listing to show it
                 self._look_for_all_but(met)
                 break
+        self._attempts = 0
         newest = max([*met.values(), self._watermark or 0.0])
         self._watermark = newest
         self._recent = {i: time for i, time in {**self._recent, **met}.items() if time >= newest - OVERLAP}
@@ -225,7 +239,7 @@ class SweepPlan:
                 self._unlisted.update(job_id for job_id in self._search.wanted if job_id in self._newcomers)
                 self._search = None
                 break
-            page = yield from self._list(self._search.page_token)
+            page = yield from self._list(self._search.begin_page())
             used += 1
             self._search.take(page)
             self._recent.update((job.job_id, job.update_time) for job in page.jobs)
@@ -249,7 +263,8 @@ class SweepPlan:
         if self._audit is None:
             self._audit = _Search(dict.fromkeys(self._jobs))
         audit = self._audit
-        audit.take((yield from self._list(audit.page_token)))
+        if not audit.is_over:
+            audit.take((yield from self._list(audit.begin_page())))
         if audit.is_over:
             self._to_audit, self._audit = list(audit.wanted), None
         return 1

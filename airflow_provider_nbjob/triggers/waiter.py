@@ -77,6 +77,13 @@ class Waiter:
             self.since = time.monotonic()
             self._say("warning", FAILED, error)
 
+    def answer(self) -> None:
+        """Note an answer that shows the job, unless a fault of ours may keep the waiter from it; see `tell`."""
+        if not self.is_faulty:
+            self.streak.answered()
+            if self.is_refused:
+                self.recover()
+
     def recover(self) -> None:
         """Note the end of an outage, and log it in the task's log."""
         failures, self.failures, self.is_refused, self.is_faulty = self.failures, 0, False, False

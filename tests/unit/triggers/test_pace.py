@@ -279,7 +279,7 @@ def test_failures_are_backed_off_from_and_at_random():
     assert 5 <= pauses[0] <= 10 <= pauses[1] <= 20
     assert all(30 <= pause <= pace.FAILED_PAUSE_MAX for pause in pauses[5:])
     assert len({round(pause, 1) for pause in pauses[5:]}) > 200
-    assert Pace(chance=longest).pause_after_failures(10, 3600.0) == 3600.0
+    assert Pace(chance=longest).pause_after_failures(1, 3600.0) == pace.FAILED_PAUSE_MAX
     assert Pace(chance=longest).pause_after_failures(2, 0.001) == 0.002
 
 

@@ -237,6 +237,87 @@ def test_an_api_that_fails_at_random_puts_no_end_off_for_long(seed):
     assert most_in_a_minute(seen.requests) <= 60
 
 
+FAULTS = [ApiError("x", "INTERNAL"), ApiError("x", "DEADLINE_EXCEEDED"), ValueError("ours")]
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=repr)
+@pytest.mark.parametrize("count", [4, 300])
+def test_a_job_that_cannot_be_read_keeps_no_other_waiting(error, count):
+    def prepare(location: SimulatedLocation, _: Any) -> None:
+        shown, read = location.list_changes, location.get_notebook_execution_job
+
+        def list_others(**asked: Any) -> Any:
+            jobs, token = shown(**asked)
+            return [job for job in jobs if job.job_id != "j1"], token
+
+        def fail(*, name: str, **asked: Any) -> Any:
+            if name.endswith("/j1"):
+                raise error
+            return read(name=name, **asked)
+
+        location.list_changes, location.get_notebook_execution_job = list_others, fail
+
+    ends = lambda n: NEVER if n == 1 or n >= 200 else 300.0 + n  # noqa: E731
+    seen = simulate(long_running(count, ends=ends), 1000, prepare=prepare)
+    assert len(seen.delays) == min(count, 200) - 1
+    assert max(seen.delays.values()) <= (60 if count == 4 else 15)
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=repr)
+@pytest.mark.parametrize("page", ["", "100", "300"])
+def test_a_page_that_cannot_be_listed_keeps_nobody_waiting_for_good(error, page):
+    """Most had ended before they were waited for, so no list of changes shows their ends."""
+
+    def prepare(location: SimulatedLocation, _: Any) -> None:
+        shown = location.list_changes
+
+        def fail(*, page_token: str = "", **asked: Any) -> Any:
+            if page_token == page:
+                raise error
+            return shown(page_token=page_token, **asked)
+
+        location.list_changes = fail
+
+    seen = simulate([Run(f"j{n}", f"dag.task r{n}", 0.0, 0.5) for n in range(500)], 1200, prepare=prepare)
+    assert len(seen.delays) == 500
+
+
+def test_after_an_outage_by_faults_jobs_are_listed_at_once():
+    def prepare(location: SimulatedLocation, _: Any) -> None:
+        began = location.clock.now
+        down = lambda: 100 < location.clock.now - began < 7000  # noqa: E731
+        location.fault = lambda: ApiError("down", "INTERNAL") if down() else None
+
+    seen = simulate(long_running(WAITING, ends=lambda n: 6000.0 + n), 7500, prepare=prepare)
+    assert len(seen.delays) == WAITING
+    assert max(delay for job_id, delay in seen.delays.items() if int(job_id[1:]) > 900) <= 220
+
+
+def test_an_outage_does_not_keep_a_newcomer_waiting_for_the_interval_of_others():
+    def prepare(location: SimulatedLocation, _: Any) -> None:
+        began = location.clock.now
+        location.fault = lambda: ApiError("down", "UNAVAILABLE") if location.clock.now - began < 300 else None
+
+    seen = simulate([Run("j0", "a", 0, 400), Run("j1", "b", 1, 400)], 4000, interval=86_400.0, prepare=prepare)
+    assert len(seen.delays) == 2
+
+
+def test_changes_of_others_do_not_keep_an_end_from_being_seen():
+    """They change more jobs in a minute than the budget can list."""
+
+    def prepare(location: SimulatedLocation, _: Any) -> None:
+        def change(first: int) -> None:
+            for number in range(first, first + 50):
+                location.put(f"other{number % 1000}")
+            asyncio.get_running_loop().call_later(5, change, first + 50)
+
+        change(0)
+
+    seen = simulate(long_running(60, ends=lambda n: 300.0 + n), 3000, per_minute=5, prepare=prepare)
+    assert len(seen.delays) == 60
+    assert most_in_a_minute(seen.requests) <= 5
+
+
 def test_an_api_that_does_not_answer_is_asked_less_and_less():
     def prepare(location: SimulatedLocation, _: Any) -> None:
         location.fault = lambda: ApiError("down", "UNAVAILABLE")
