@@ -17,18 +17,15 @@ IMPORTED_BEFORE = (
     " or set up Airflow before all imports: put `nbjob_airflow = true` into the section [pytest] of pytest.ini"
     " ([tool.pytest.ini_options] of pyproject.toml)"
 )
-# Variables that would lead the Airflow of the tests to another database, to other DAGs or to a backend of secrets.
+# Variables that would lead the Airflow of the tests to another database, to other DAGs or to a backend of secrets begin
+# with one of these. SQLite takes neither the schema nor the arguments of another database.
 _REMOVED = (
     "AIRFLOW_CONFIG",
-    "AIRFLOW__CORE__SQL_ALCHEMY_CONN",
+    "AIRFLOW__CORE__SQL_ALCHEMY_",
     "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_SECRET",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_",
     "AIRFLOW__SECRETS__BACKEND",
-    "AIRFLOW__SECRETS__BACKEND_KWARGS",
     "AIRFLOW__WORKERS__SECRETS_BACKEND",
-    "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS",
 )
 
 
@@ -47,8 +44,8 @@ class AirflowHome:
         self._environment = pytest.MonkeyPatch()
         self._has_database = False
         (self._path / "dags").mkdir()
-        for name in _REMOVED:
-            self._environment.delenv(name, raising=False)
+        for name in [name for name in os.environ if name.startswith(_REMOVED)]:
+            self._environment.delenv(name)
         for name, value in self._variables().items():
             self._environment.setenv(name, value)
 

@@ -10,6 +10,7 @@ from airflow_provider_nbjob.exceptions import JobUnwatched, NotebookExecutionJob
 from airflow_provider_nbjob.job import JobResult, JobState
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.masking import redact
+from airflow_provider_nbjob.notebook.text import storable
 
 FINISHED, TIMEOUT, LOST, ERROR, START = "finished", "timeout", "lost", "error", "start"
 
@@ -47,7 +48,7 @@ class JobEvent:
             name=self.name,
             job_state=self.job_state and str(self.job_state),
             outcome=self.outcome,
-            message=self.message,
+            message=storable(self.message),  # else Airflow's database, or its triggerer, fails over it
             states=self.states,
             **({"result": self.result.to_json()} if self.result else {}),
         )

@@ -45,7 +45,7 @@ KNOWS = {
     "lifecycle": {"airflow_compat", "exceptions", "hooks", "job", "links", "masking", "metrics", "names", "notebook"},
     "triggers": {
         *("airflow_compat", "arguments", "connection", "exceptions", "hooks", "job", "lifecycle"),
-        *("masking", "metrics", "names", "outages"),
+        *("masking", "metrics", "names", "notebook", "outages"),
     },
     "arguments": {"airflow_compat", "connection", "exceptions", "job", "lifecycle", "names", "notebook"},
     "lineage": {"arguments", "exceptions", "job", "lifecycle", "masking", "names", "notebook"},

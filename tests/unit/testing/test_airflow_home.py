@@ -17,6 +17,8 @@ MINE = {
     "AIRFLOW_CONFIG": "/home/me/airflow.cfg",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://production/airflow",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD": "cat /home/me/url",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "production.arguments",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_SCHEMA": "production",
     "AIRFLOW__CORE__SQL_ALCHEMY_CONN": "postgresql://production/airflow",
     "AIRFLOW__SECRETS__BACKEND": "production.Backend",
     "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",

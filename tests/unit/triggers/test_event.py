@@ -32,6 +32,10 @@ def test_airflow_logs_no_result():
     assert EVENT.to_payload()["result"] == RESULT.to_json()
 
 
+def test_a_message_is_what_a_database_takes():
+    assert JobEvent(JOB, message="a\0b\ud800c").to_payload()["message"] == "a\ufffdb?c"
+
+
 @pytest.mark.parametrize("result", [None, "", "x", 7, {}, [], "null", "[]", json.dumps({"name": JOB})])
 def test_a_result_that_is_none_is_not_believed(result):
     assert JobEvent.from_payload({**EVENT.to_payload(), "result": result}).result is None
