@@ -40,17 +40,26 @@ def context_in_triggerer(context: Mapping[str, Any]) -> dict[str, Any]:
     Without them a template such as ``{{ prev_start_date_success | default(ds) }}`` would come out as something else.
     """
     ti = TaskInstanceInTriggerer(context["ti"])
-    unanswered = {name: _unanswered(name) for name in UNANSWERED_IN_TRIGGERER.intersection(context)}
+    unanswered = {name: Unanswered(name) for name in UNANSWERED_IN_TRIGGERER.intersection(context)}
     return {**context, **unanswered, "ti": ti, "task_instance": ti}
 
 
-def _unanswered(name: str) -> Any:
-    from lazy_object_proxy import Proxy  # of Airflow, which makes some of these parts of it
+class Unanswered:
+    """A part of a task's context that raises `OnWorker` whatever a template does with it.
 
-    def refuse() -> Any:
-        raise OnWorker(f"a template uses {name}, which Airflow does not answer in the triggerer")
+    :param name: of the part
+    """
 
-    return Proxy(refuse)
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: Any) -> Any:
+        raise OnWorker(f"a template uses {self._name}, which Airflow does not answer in the triggerer")
+
+    __getattr__ = __getitem__ = __call__ = __iter__ = __len__ = __contains__ = _refuse
+    __bool__ = __str__ = __format__ = __hash__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mod__ = _refuse
 
 
 class TaskInstanceInTriggerer:

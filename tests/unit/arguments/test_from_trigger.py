@@ -245,7 +245,8 @@ def test_what_airflow_does_not_answer_in_the_triggerer_is_not_asked(name):
     """It would be waited for without end."""
     context = context_in_triggerer({"ti": SimpleNamespace(), name: "an answer", "ds": "2026-11-30"})
     assert render("{{ ds }}", **context) == "2026-11-30"
-    for use in (name, f"{name} | default(ds)", f"{name} | default(ds, true)", f"{name} or ds"):
+    uses = ["NAME", "NAME | default(ds)", "NAME | default(ds, true)", "NAME or ds", "NAME.year", "NAME[0]", "NAME - 1"]
+    for use in [one.replace("NAME", name) for one in (*uses, "NAME == ds", "ds > NAME", "NAME | list", "ds ~ NAME")]:
         with pytest.raises(OnWorker, match=name):
             render(f"{{{{ {use} }}}}", **context)
 
