@@ -45,7 +45,7 @@ def context_in_triggerer(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Unanswered:
-    """A part of a task's context that raises `OnWorker` whatever a template does with it.
+    """A part of a task's context that raises `OnWorker` if a template uses it in any way.
 
     :param name: of the part
     """

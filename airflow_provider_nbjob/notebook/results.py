@@ -56,11 +56,10 @@ def collect_results(notebook: ExecutedNotebook, *, max_bytes: int = RESULT_MAX_B
     reasons: dict[str, str] = {}
     for name, handed in handed_out.items():
         key = storable(name)
-        if key in RESERVED:
-            reasons[key] = "Airflow uses this name itself"
-            continue
-        values[key] = None
         try:
+            if key in RESERVED:
+                raise NotJson("a name that Airflow uses itself")
+            values[key] = None  # also if it is dropped
             values[key] = _decoded(handed, max_bytes)
         except NotJson as error:
             reasons[key] = str(error)
