@@ -10,7 +10,6 @@ from typing import Any
 import jinja2
 import pytest
 from airflow.sdk import DAG, Param, XComArg, task
-from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_nbjob.arguments import from_trigger
 from airflow_provider_nbjob.arguments.from_trigger import ARGUMENTS, REFERENCE, OnWorker
@@ -180,6 +179,8 @@ def test_values_that_the_dag_or_the_trigger_does_not_keep_are_mapped_on_a_worker
 
 def test_an_instance_has_the_arguments_that_it_has_on_a_worker():
     """PostgreSQL and MySQL put the shorter of an object's keys first."""
+    from airflow.serialization.serialized_objects import DagSerialization  # Airflow 3.1 has none
+
     with DAG("d", schedule=None) as dag:
         task = mapped(parameters=[{"n": (1, 2)}, {"n": 3}], labels=[{"a": "x"}, {"a": "y"}])
     data = json.loads(json.dumps(DagSerialization.to_dict(dag), sort_keys=True))

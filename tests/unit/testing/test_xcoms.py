@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseXCom
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time import xcom
 
 from airflow_provider_nbjob.testing.airflow_compat import _value_of
