@@ -171,20 +171,26 @@ def test_a_create_whose_answer_was_lost_makes_no_second_job(service, kept):
     assert len(service.submitted) == 1
 
 
+async def handed_over(kept):
+    """Have a triggerer submit a job; return the trigger by which another one goes on with the same task."""
+    first = trigger_of()
+    waiting = asyncio.ensure_future(events_of(first))
+    await until(lambda: JOB_XCOM_KEY in kept, "the record")
+    waiting.cancel()
+    second = trigger_of()
+    second.render_template_fields({**second._context, "ti": first.task_instance})
+    second.task_instance = first.task_instance
+    return second
+
+
 def another_goes_on(kept, between=lambda: None):
     """Have a triggerer submit a job, then another one run the same task; return the second one's event.
 
     :param between: called before the second one runs
     """
-    first = trigger_of()
 
     async def scene():
-        waiting = asyncio.ensure_future(events_of(first))
-        await until(lambda: JOB_XCOM_KEY in kept, "the record")
-        waiting.cancel()
-        second = trigger_of()
-        second.render_template_fields({**second._context, "ti": first.task_instance})
-        second.task_instance = first.task_instance
+        second = await handed_over(kept)
         between()
         return await events_of(second)
 
@@ -434,15 +440,9 @@ def test_a_task_that_cannot_be_rendered_has_nothing_to_stop(service, kept, monke
 def test_a_task_that_is_ended_as_it_is_handed_over_has_its_job_stopped(service, kept, monkeypatch, is_on_record):
     """The triggerer that is told of the end has not got as far as to know the job that the one before submitted."""
     service.course = ("RUNNING",)
-    first = trigger_of()
 
     async def scene():
-        waiting = asyncio.ensure_future(events_of(first))
-        await until(lambda: JOB_XCOM_KEY in kept, "the record")
-        waiting.cancel()
-        second = trigger_of()
-        second.render_template_fields({**second._context, "ti": first.task_instance})
-        second.task_instance = first.task_instance
+        second = await handed_over(kept)
         airflow_says(monkeypatch, "failed", kept[JOB_XCOM_KEY]["name"] if is_on_record else None)
         await second.on_kill()
         await until(service.has_been_told_to_stop, "a stop")
