@@ -11,33 +11,17 @@ counted.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
-from airflow.providers.common.compat.sdk import conf
-
-log = logging.getLogger(__name__)
+from airflow_provider_nbjob.triggers.settings import whole_number
 
 REQUESTS_PER_MINUTE = 60  # of `[nbjob] max_requests_per_minute`; get_provider_info.py repeats it
 BURST_PART = 1 / 6  # of them may be sent at once
 WINDOW_SECONDS = 61.0  # a minute, and a second in which requests may overtake each other on their way
-
-
-def requests_per_minute() -> int:
-    """Return `[nbjob] max_requests_per_minute`; a value that is no whole number above 0 is an error in the log."""
-    try:
-        configured = conf.getint("nbjob", "max_requests_per_minute", fallback=REQUESTS_PER_MINUTE)
-        if configured is not None and configured > 0:
-            return int(configured)
-        problem = f"{configured} is not above 0"
-    except Exception as error:  # a text, a variable of Airflow's that cannot be expanded, a command that fails
-        problem = str(error)
-    log.error("[nbjob] max_requests_per_minute is not valid, so it is %s: %s", REQUESTS_PER_MINUTE, problem)
-    return REQUESTS_PER_MINUTE
 
 
 class Bucket:
@@ -186,7 +170,7 @@ def budget_of(project: str, region: str) -> Budget:
     """
     place = (project, region)
     budget = _budgets.setdefault(place, Budget(_sent.setdefault(place, Bucket())))
-    budget.per_minute = requests_per_minute()
+    budget.per_minute = whole_number("max_requests_per_minute", default=REQUESTS_PER_MINUTE, least=1)
     return budget
 
 

@@ -10,10 +10,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import conf
-
 from airflow_provider_nbjob.job import JobName, JobResult
 from airflow_provider_nbjob.triggers.api_calls import ApiCalls
+from airflow_provider_nbjob.triggers.settings import whole_number
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -25,19 +24,6 @@ READ_MAX_BYTES = 2 * 2**20  # of `[nbjob] triggerer_read_max_bytes`; get_provide
 READERS = 2  # at once, for one connection and location: each takes turns with the event loop
 READ_SECONDS = 60.0  # that a job's end waits for it, the wait for a reader included; then a worker reads
 EVENT_MAX = 128 * 1024  # characters of a result that an event carries: it is a row of Airflow's database
-
-
-def read_max_bytes() -> int:
-    """Return `[nbjob] triggerer_read_max_bytes`; a value that is no whole number from 0 on is an error in the log."""
-    try:
-        configured = conf.getint("nbjob", "triggerer_read_max_bytes", fallback=READ_MAX_BYTES)
-        if configured is not None and configured >= 0:
-            return int(configured)
-        problem = f"{configured} is below 0"
-    except Exception as error:  # a text, a variable of Airflow's that cannot be expanded, a command that fails
-        problem = str(error)
-    log.error("[nbjob] triggerer_read_max_bytes is not valid, so it is %s: %s", READ_MAX_BYTES, problem)
-    return READ_MAX_BYTES
 
 
 class OutputReader:
@@ -58,7 +44,7 @@ class OutputReader:
         :param conclusion: what is wanted of it
         :param project_id: of the task's arguments
         """
-        max_bytes = read_max_bytes()
+        max_bytes = whole_number("triggerer_read_max_bytes", default=READ_MAX_BYTES, least=0)
 
         def read(hook: NotebookExecutionJobHook) -> tuple[JobResult, str] | None:
             result = conclusion.of_small(hook, hook.wrapped(job), max_bytes=max_bytes, timeout=READ_SECONDS)

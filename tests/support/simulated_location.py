@@ -217,7 +217,7 @@ def simulate(
         mock.patch.object(budget, "_sent", {}),
         mock.patch.object(job_watch, "Pace", partial(Pace, random.Random(seed).uniform)),
         mock.patch.object(job_watch, "CHECK_SECONDS", 600.0),  # at which thousands would wake up for nothing
-        mock.patch.object(budget, "requests_per_minute", return_value=per_minute),
+        mock.patch.object(budget, "whole_number", return_value=per_minute),
     ):
         run_at_virtual_time(scene(), clock, *TIMED)
     delays = {job_id: at - ended[job_id] for job_id, at in seen.items()}
