@@ -20,6 +20,7 @@ from airflow_provider_nbjob.job.intervals import check_poll_interval
 from airflow_provider_nbjob.job.record import JobSteps
 from airflow_provider_nbjob.outages import ONCE_MORE, FailedLooks, Streak, is_about_all
 from airflow_provider_nbjob.triggers.api_calls import HUNG_SECONDS, ApiCalls
+from airflow_provider_nbjob.triggers.bounded_waits import within
 from airflow_provider_nbjob.triggers.budget import budget_for, known_project, learn_project
 from airflow_provider_nbjob.triggers.list_trust import ListTrust
 from airflow_provider_nbjob.triggers.measuring import polling, waiting
@@ -119,15 +120,14 @@ class JobWatch:
 
         async def read() -> Seen:
             await self._budget.turn(self)
-            seen, _ = await self._calls(lambda hook: self._read(hook, job_id))
-            return seen
+            return (await self._calls(lambda hook: self._read(hook, job_id)))[0]
 
         async def look() -> Seen:
             async with self._last_looks:
                 return await poll_twice(read)
 
         try:
-            seen = await asyncio.wait_for(look(), LAST_LOOK_SECONDS)
+            seen = await within(LAST_LOOK_SECONDS, look())
         except asyncio.TimeoutError:
             raise ApiError(f"No look within {LAST_LOOK_SECONDS:.0f} s", "DEADLINE_EXCEEDED") from None
         if steps:
@@ -362,7 +362,7 @@ class JobWatch:
             pause, self._is_sweep = soon, True
         self.loop.beat(pause + soon)
         try:
-            await asyncio.wait_for(self._arrived.wait(), pause)
+            await within(pause, self._arrived.wait())
         except asyncio.TimeoutError:
             return
         self._is_sweep = True

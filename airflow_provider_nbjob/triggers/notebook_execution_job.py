@@ -30,6 +30,7 @@ from airflow_provider_nbjob.lifecycle.cancellation import is_awaited, stop_comma
 from airflow_provider_nbjob.lifecycle.command_end import taken_over
 from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.outages import FailedLooks, unwatched
+from airflow_provider_nbjob.triggers.bounded_waits import within
 from airflow_provider_nbjob.triggers.event import ERROR, LOST, TIMEOUT, JobEvent
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class NotebookExecutionJobTrigger(HasConnection, BaseTrigger):
             job.job_id, interval=self.poll_interval, log=self.log, steps=self._steps, has_deadline=deadline.is_finite
         )
         try:
-            return await asyncio.wait_for(waiting, deadline.remaining if deadline.is_finite else None)
+            return await within(deadline.remaining if deadline.is_finite else None, waiting)
         except asyncio.TimeoutError:
             return await self._last_look(watch, job)
 
@@ -361,7 +362,7 @@ class ScheduledNotebookExecutionJobTrigger(NotebookExecutionJobTrigger):
                         stack.close()
                         stack.enter_context(budget.joined("schedules"))
                     longest = max(deadline.remaining, LAST_TURN_SECONDS) if deadline.is_finite else None
-                    await asyncio.wait_for(budget.turn("schedules"), longest)
+                    await within(longest, budget.turn("schedules"))
                     job = await calls(self._look_for_job)
                 except Exception as error:
                     if final := failed_looks.fail(error):

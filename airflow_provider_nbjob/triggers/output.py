@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_nbjob.job import JobName, JobResult
 from airflow_provider_nbjob.triggers.api_calls import ApiCalls
+from airflow_provider_nbjob.triggers.bounded_waits import within
 from airflow_provider_nbjob.triggers.settings import whole_number
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class OutputReader:
                 return await self._calls(read)
 
         try:
-            return await asyncio.wait_for(in_turn(), READ_SECONDS)
+            return await within(READ_SECONDS, in_turn())
         except Exception as error:  # of any kind: the worker meets it again, and tells it
             log.info("A worker reads the output of %s, as the triggerer could not: %r", job.name, error)
             return None

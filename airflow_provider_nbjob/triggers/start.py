@@ -26,6 +26,7 @@ from airflow_provider_nbjob.job.mark import Mark
 from airflow_provider_nbjob.job.record import JOB_XCOM_KEY, parse_record
 from airflow_provider_nbjob.lifecycle.cancellation import is_awaited
 from airflow_provider_nbjob.masking import mask_parameters, redact
+from airflow_provider_nbjob.triggers.bounded_waits import within
 from airflow_provider_nbjob.triggers.event import START, TIMEOUT, JobEvent
 from airflow_provider_nbjob.triggers.notebook_execution_job import NotebookExecutionJobTrigger
 
@@ -81,7 +82,7 @@ class NotebookExecutionJobStartTrigger(NotebookExecutionJobTrigger):
     async def _wait(self) -> JobEvent:
         deadline = Deadline(self._end_time())
         try:
-            self.name = await asyncio.wait_for(self._start(), deadline.remaining if deadline.is_finite else None)
+            self.name = await within(deadline.remaining if deadline.is_finite else None, self._start())
         except asyncio.CancelledError:
             self._is_over = True
             raise
@@ -104,7 +105,7 @@ class NotebookExecutionJobStartTrigger(NotebookExecutionJobTrigger):
         """Submit the job, or find the one that a triggerer before this one submitted; return its name."""
         from airflow_provider_nbjob.triggers.api_calls import in_thread
 
-        self._use(await asyncio.wait_for(in_thread(self._rendered), RENDER_SECONDS))
+        self._use(await within(RENDER_SECONDS, in_thread(self._rendered)))
         self.end_time = self._end_time()
         # Without the connection, which may be out of reach while a job runs; see `outages`.
         if name := await in_thread(self._submitted_before):

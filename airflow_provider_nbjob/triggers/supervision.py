@@ -48,8 +48,8 @@ class SupervisedLoop:
         self._missed = 0  # the last beat before the one that was found to be late
 
     def start(self) -> None:
-        """Start the loop, unless it runs or is not needed."""
-        if self._is_needed() and (self.task is None or self.task.done()):
+        """Start the loop, unless it runs, is not needed, or has ended and `_ended` is to come."""
+        if self._is_needed() and self.task is None:
             self.beat(0)
             # In a context of its own: what the loop logs belongs to no task of Airflow's.
             self.task = contextvars.Context().run(asyncio.ensure_future, self._run_harmlessly())
@@ -73,9 +73,11 @@ class SupervisedLoop:
     def check(self) -> None:
         """See to it that the loop runs, and is in time; never raises."""
         try:
-            if self.task is None or self.task.done():
+            if self.task is None:
                 if time.monotonic() >= self._restart_at:
                     self.start()
+            elif self.task.done():
+                self._ended(self.task)  # this is called before the callback, or the callback failed
             elif time.monotonic() > self._late_after:
                 self._miss(self.task)
         except PASSING:

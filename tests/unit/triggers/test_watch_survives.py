@@ -253,6 +253,29 @@ def test_a_loop_that_was_cancelled_by_others_is_started_again_and_the_tasks_are_
     assert caplog.text.count("is started again in") == 3
 
 
+def test_a_loop_that_is_found_to_have_ended_before_its_callback_is_told_all_the_same(service, caplog):
+    async def scene():
+        put(service, "RUNNING")
+        log = TaskLog()
+        waiting = wait(0, log)
+        watch = watch_of("way", PARENT, NotebookExecutionJobHook)
+        for times in range(1, 11):
+            await until(lambda: watch.loop.task and not watch.loop.task.done(), "the loop runs")
+            cancelled = watch.loop.task
+            cancelled.cancel()
+            while watch.loop.task is cancelled:
+                await asyncio.sleep(0)
+                watch.loop.check()
+            for line in ("Looking failed", "The API answers again"):
+                await until(lambda line=line, n=times: log.count(line) == n, f"{line}, {times} times")
+        put(service, "SUCCEEDED", 1)
+        assert await all_of([waiting]) == [JobState.SUCCEEDED]
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scene())
+    assert caplog.text.count("is started again in") == 10
+
+
 # --- what hangs ---
 
 
