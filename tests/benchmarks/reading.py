@@ -1,18 +1,23 @@
 """How late the event loop of a triggerer is while executed notebooks are read: `python -m tests.benchmarks.reading`.
 
 The jobs end all at once. The bucket is the emulator's, in another process; each notebook is read through the client of
-Cloud Storage, two at a time, in threads of the process whose loop is measured.
+Cloud Storage, two at a time, in threads of the process whose loop is measured. A full garbage collection of Python
+stops that process; how long depends on what is loaded in it, most of which is Airflow's. So the longest one is told,
+beside one of Airflow's triggerer with nothing else in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -74,6 +79,30 @@ async def lags_of(count: int) -> tuple[list[float], float, int]:
     return lags, seconds, sum(result is not None for result in found)
 
 
+class Collections:
+    """Takes the time of each full garbage collection of this process, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._began = 0.0
+        gc.callbacks.append(self._step)
+
+    def _step(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.monotonic()
+        elif info["generation"] == 2:
+            self.seconds.append(time.monotonic() - self._began)
+
+
+def seconds_of_triggerer() -> float:
+    """Return the seconds of a full garbage collection of a process with Airflow's triggerer alone."""
+    code = "import gc, time, airflow.jobs.triggerer_job_runner; gc.collect(); b = time.monotonic(); gc.collect(); "
+    found = subprocess.run(
+        [sys.executable, "-c", f"{code}print('seconds', time.monotonic() - b)"], capture_output=True, check=True
+    )
+    return float(found.stdout.split()[-1])
+
+
 def measured(count: int, megabytes: float) -> dict[str, Any]:
     content = executed(megabytes)
     with tempfile.TemporaryDirectory() as folder, EmulatorProcess(Path(folder, "data")) as emulator:
@@ -83,7 +112,7 @@ def measured(count: int, megabytes: float) -> dict[str, Any]:
             path = runs / f"j{number}" / "content.ipynb"
             path.parent.mkdir(parents=True)
             path.write_bytes(content)
-        before = time.process_time()
+        before, collections = time.process_time(), Collections()
         lags, seconds, read = asyncio.run(lags_of(count))
         cpu = time.process_time() - before
     ordered = sorted(lags)
@@ -96,6 +125,8 @@ def measured(count: int, megabytes: float) -> dict[str, Any]:
         "lag_p50_ms": 1000 * statistics.median(ordered),
         "lag_p99_ms": 1000 * ordered[int(0.99 * (len(ordered) - 1))],
         "lag_max_ms": 1000 * ordered[-1],
+        "collection_max_ms": 1000 * max(collections.seconds, default=0.0),
+        "collection_of_triggerer_ms": 1000 * seconds_of_triggerer(),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -112,6 +143,10 @@ def main() -> None:
     print("{read} of {notebooks} notebooks of {megabytes:.1f} MB read in {seconds:.1f} s".format(**found))
     print("CPU of a notebook {cpu_ms:.0f} ms; memory of the process at most {rss_mb:.0f} MB".format(**found))
     print("event loop late: p50 {lag_p50_ms:.1f} ms, p99 {lag_p99_ms:.1f} ms, max {lag_max_ms:.1f} ms".format(**found))
+    print(
+        "full garbage collection: at most {collection_max_ms:.1f} ms;"
+        " {collection_of_triggerer_ms:.1f} ms in Airflow's triggerer alone".format(**found)
+    )
 
 
 if __name__ == "__main__":
