@@ -74,6 +74,7 @@ def reached(rows: Rows) -> Rows:
                 above(OURS_IN_TRIGGERER, IN_TRIGGERER, tasks),
                 0.1,
             ),
+            ("  start_from_trigger: wall s above a job's", of(OURS_IN_TRIGGERER, tasks, "wall_above_job"), 10),
             *((f"  CPU, of that of {KINDS[peer].title}", share(tasks, peer), 1.0) for peer in PEERS),
         ]
     return judged(figures)
