@@ -187,12 +187,12 @@ def reached(parsed: Rows, rows: Rows, hour: Rows) -> Rows:
     ours = parsed[0]
     figures = [
         ("calls a minute, nothing ends for 11 minutes, 1,000 waiting", hour[0]["calls_at_rest"], 12),
-        ("calls a minute, 100 a minute ending, 1,000 waiting", of("ours", 1_000, "calls_per_minute_while_ending"), 60),
         (
             "  of the cheaper peer's: one of",
-            ratio(of("ours", 1_000, "calls_per_minute"), cheapest(1_000, "calls_per_minute")),
+            ratio(hour[0]["calls_at_rest"], cheapest(1_000, "calls_per_minute")),
             1 / 400,
         ),
+        ("calls a minute, 100 a minute ending, 1,000 waiting", of("ours", 1_000, "calls_per_minute_while_ending"), 60),
         (
             "calls a minute, 600 a minute ending, 10,000 waiting",
             of("ours", 10_000, "calls_per_minute_while_ending"),
