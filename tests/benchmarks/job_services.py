@@ -1,8 +1,9 @@
 """The services of the jobs that a whole Airflow waits for, in a process of their own; see `whole_airflow`.
 
-Over gRPC: notebook jobs and Google's training pipelines. Over HTTP: Databricks' runs, and a Cloud Storage of empty
-buckets. All answer after the same pause, and every job succeeds so many seconds after its create. A notebook job that
-nobody created is there, and runs, from the moment that somebody asks for it: that is what a sensor waits for.
+Over gRPC: notebook jobs and Google's training pipelines. Over HTTP: Databricks' runs, and a Cloud Storage in which each
+job has written the same small notebook. All answer after the same pause, and every job succeeds so many seconds after
+its create. A notebook job that nobody created is there, and runs, from the moment that somebody asks for it: that is
+what a sensor waits for.
 
 It obeys lines of JSON: ``{"do": "begin", "seconds": 40}`` forgets all jobs, ``{"do": "report"}`` tells what was called.
 """
@@ -21,11 +22,12 @@ import uvicorn
 from google.cloud.aiplatform_v1 import types
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.benchmarks.fake_service import OneLocation
 from tests.support.grpc_service import GET_SECONDS, PARENT, RUNNING, SUCCEEDED, Jobs, NamedRequest, obey
+from tests.support.notebooks import code, notebook, result, scrap, stream
 
 PIPELINE_STATES = {
     RUNNING: types.PipelineState.PIPELINE_STATE_RUNNING,
@@ -35,6 +37,11 @@ DATABRICKS_STATES = {
     RUNNING: {"life_cycle_state": "RUNNING", "state_message": ""},
     SUCCEEDED: {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS", "state_message": ""},
 }
+
+
+TABLE = result({"text/html": "<tr><td>1</td><td>north</td></tr>" * 100, "text/plain": "rows"})
+READ = code("rows = read()\nrows", stream("12 rows read\n" * 20), TABLE)
+EXECUTED = notebook(*[READ] * 5, code("glue('auc', auc)", scrap("auc", 0.87)))
 
 
 class TimedJobs(OneLocation):
@@ -110,7 +117,7 @@ class TimedJobs(OneLocation):
 
 
 class Http:
-    """Databricks' runs, and the buckets.
+    """Databricks' runs, and the buckets, in which any folder has one notebook.
 
     :param jobs: that the runs are of
     """
@@ -126,6 +133,8 @@ class Http:
                 Route("/api/{version}/jobs/runs/submit", self.submit, methods=["POST"]),
                 Route("/api/{version}/jobs/runs/get", self.get, methods=["GET"]),
                 Route("/storage/v1/b/{bucket}/o", self.list_objects, methods=["GET"]),
+                Route("/storage/v1/b/{bucket}/o/{name:path}", self.get_object, methods=["GET"]),
+                Route("/download/storage/v1/b/{bucket}/o/{name:path}", self.read_object, methods=["GET"]),
             ]
         )
 
@@ -147,11 +156,32 @@ class Http:
         url = f"http://databricks.example/?o=1#job/{run_id}/run/{run_id}"
         return JSONResponse({**run, "job_id": run_id, "run_page_url": url, "tasks": [task]})
 
-    async def list_objects(self, _: Request) -> JSONResponse:
-        """Return that a bucket is empty."""
-        self._jobs.calls["list objects"] += 1
+    async def list_objects(self, request: Request) -> JSONResponse:
+        """Return the notebook of a folder."""
+        await self._count("list objects")
+        name = f"{request.query_params['prefix']}notebook.ipynb"
+        return JSONResponse({"items": [_object(request.path_params["bucket"], name)]})
+
+    async def get_object(self, request: Request) -> JSONResponse:
+        """Return what is known of a notebook."""
+        await self._count("get object")
+        return JSONResponse(_object(**request.path_params))
+
+    async def read_object(self, request: Request) -> Response:
+        """Return a notebook, or the range that is asked for."""
+        await self._count("read object")
+        first, _, last = request.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+        part = EXECUTED[int(first) : int(last or len(EXECUTED)) + 1]
+        shown = f"bytes {first}-{int(first) + len(part) - 1}/{len(EXECUTED)}"
+        return Response(part, 206, {"Content-Range": shown}, "application/x-ipynb+json")
+
+    async def _count(self, call: str) -> None:
+        self._jobs.calls[call] += 1
         await asyncio.sleep(GET_SECONDS)
-        return JSONResponse({"kind": "storage#objects"})
+
+
+def _object(bucket: str, name: str) -> dict[str, str]:
+    return {"bucket": bucket, "name": name, "size": str(len(EXECUTED)), "generation": "1"}
 
 
 async def main() -> None:
