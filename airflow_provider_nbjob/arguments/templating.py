@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_nbjob.arguments.templates import BEGINNINGS
 from airflow_provider_nbjob.job.checks import is_nothing
 from airflow_provider_nbjob.job.spec import ENVIRONMENTS, IDENTITIES, REQUIRED, SOURCES
+from airflow_provider_nbjob.notebook.unknown import UNKNOWN
 
 
 def untemplated(source: Any) -> Any:
@@ -34,7 +35,11 @@ def without_nothing(job: Mapping[str, Any]) -> dict[str, Any]:
     Jinja makes the text ``"None"`` of None, unless the DAG has `render_template_as_native_obj`. Fields that a job
     needs are left as they are, so that the error quotes them; of those that exclude each other, if all are nothing.
     """
-    fields = {name: None if is_nothing(value) and name not in REQUIRED else value for name, value in job.items()}
+    fields = {
+        # Of a mapped task's instances, each of which is checked, most fields are unknown.
+        name: None if value is not UNKNOWN and is_nothing(value) and name not in REQUIRED else value
+        for name, value in job.items()
+    }
     for group in (SOURCES, ENVIRONMENTS, IDENTITIES):
         if all(fields[name] is None for name in group):
             fields |= {name: job[name] for name in group}

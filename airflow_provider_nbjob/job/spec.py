@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -109,19 +109,20 @@ class NotebookExecutionJobSpec:
             given, and no other rule applies to them. The same holds for fields, and parts of fields, that are `UNKNOWN`
         :param reading: whether to read and validate `direct_notebook_source`; default True
         """
-        unknown = {*unknown, *(f.name for f in fields(self) if getattr(self, f.name) is UNKNOWN)}
-        given = {f.name for f in fields(self) if getattr(self, f.name) is not None} | unknown
+        values = vars(self)
+        unknown = {*unknown, *(name for name, value in values.items() if value is UNKNOWN)}
+        given = {name for name, value in values.items() if value is not None} | unknown
         found = [f"{name}: required, but not given" for name in REQUIRED if name not in given]
         for group in (SOURCES, ENVIRONMENTS, IDENTITIES):
             found += _exactly_one(group, given, unknown)
         judged = given - unknown - (set() if reading else {"direct_notebook_source"})
-        for name in [f.name for f in fields(self) if f.name in judged]:
-            found += [f"{name}: {problem}" for problem in _RULES[name](getattr(self, name))]
+        for name in (name for name in values if name in judged):
+            found += [f"{name}: {problem}" for problem in _RULES[name](values[name])]
         found += self._problems_between_fields(unknown)
         return found
 
     def _problems_between_fields(self, unknown: Collection[str]) -> Iterator[str]:
-        known = {f.name for f in fields(self)} - set(unknown)
+        known = vars(self).keys() - unknown
         if self.kernel_name is not None and self.workbench_runtime is None and "kernel_name" in known:
             # gcloud 528 treats a job with a kernel name as a Workbench job, and hides it from `colab executions`.
             yield f"kernel_name: {self.kernel_name!r} is for Workbench jobs; set workbench_runtime={{}} with it"
