@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.benchmarks.kinds import SERVICE_VARIABLE
 from tests.benchmarks.tables import Rows
-from tests.benchmarks.whole_kinds import KINDS, SECONDS_AT_LEAST, SECONDS_VARIABLE, TASKS_VARIABLE
+from tests.benchmarks.whole_kinds import FEW, KINDS, SECONDS_AT_LEAST, SECONDS_VARIABLE, TASKS_VARIABLE
 from tests.benchmarks.whole_report import report
 from tests.benchmarks.whole_run import Bench
 from tests.support import keeper
@@ -59,7 +59,7 @@ def main() -> None:
             pids["database"] = database.process.pid
         bench = Bench(airflow, pids, services, options)
         try:
-            bench.warm_up()
+            bench.warm_up(kinds)
             bench.run(kinds)
         finally:  # what was measured took long
             write(options, rows := bench.rows())
@@ -104,7 +104,7 @@ def environment(services: Service, options: argparse.Namespace) -> dict[str, str
     databricks = {"conn_type": "databricks", "host": host, "port": int(port), "schema": "http", "password": "token"}
     return {
         SERVICE_VARIABLE: services.address,
-        TASKS_VARIABLE: " ".join(map(str, options.tasks)),
+        TASKS_VARIABLE: " ".join(map(str, dict.fromkeys([FEW, *options.tasks]))),
         SECONDS_VARIABLE: str(options.seconds_of_job),
         "STORAGE_EMULATOR_HOST": f"http://{http}",
         "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": json.dumps(google),

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 TASKS_VARIABLE, SECONDS_VARIABLE = "NBJOB_BENCH_TASKS", "NBJOB_BENCH_SECONDS"
 POLL_SECONDS = 10  # of all that poll, whatever their defaults are
 WARM_UP = "warm-up"
+FEW = 2  # tasks of each kind that are run before any is measured
 # Airflow 3.3.2 fails a deferred task that resumes before its supervisor has noticed, up to `[workers]
 # min_heartbeat_interval` (5 s) late, that the process that deferred it has ended.
 SECONDS_AT_LEAST = 8.0
