@@ -63,12 +63,16 @@ def reached(rows: Rows) -> Rows:
         ours, theirs = of(OURS, tasks, "cpu"), of(peer, tasks, "cpu")
         return None if ours is None or not theirs else ours / theirs
 
+    def requests(tasks: int) -> float | None:
+        found = by.get((OURS, tasks), {}).get("requests_by_kind", {})
+        return sum(count for name, count in found.items() if "heartbeat" not in name) or None
+
     figures: list[tuple[str, float | None, float]] = []
     for tasks in dict.fromkeys(row["tasks"] for row in rows):
         figures += [
             (f"{tasks} tasks: CPU s above a bare deferred task", above(OURS, DEFERRED, tasks), 0.5),
             ("  of it the API server's", above(OURS, DEFERRED, tasks, "cpu_api_server"), 0.1),
-            ("  requests to the execution API", of(OURS, tasks, "requests"), 10),
+            ("  requests to the execution API, heartbeats apart", requests(tasks), 10),
             (
                 "  start_from_trigger: CPU s above a bare task in the triggerer",
                 above(OURS_IN_TRIGGERER, IN_TRIGGERER, tasks),
