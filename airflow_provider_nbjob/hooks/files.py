@@ -12,11 +12,7 @@ from google.api_core.exceptions import NotFound
 from google.auth.exceptions import GoogleAuthError
 
 from airflow_provider_nbjob import names
-from airflow_provider_nbjob.exceptions import (
-    ApiError,
-    InvalidJob,
-    NotebookUnreadable,
-)
+from airflow_provider_nbjob.exceptions import ApiError, InvalidJob, NotebookUnreadable
 from airflow_provider_nbjob.hooks import permissions
 from airflow_provider_nbjob.hooks.bounded_calls import within
 from airflow_provider_nbjob.hooks.clients import storage_client
@@ -28,6 +24,7 @@ from airflow_provider_nbjob.masking import redact
 from airflow_provider_nbjob.notebook import OUTPUT_MAX_BYTES, OUTPUT_SECONDS, SOURCE_MAX_BYTES
 from airflow_provider_nbjob.notebook.executed import ExecutedNotebook, read_executed
 from airflow_provider_nbjob.notebook.source import unpacked
+from airflow_provider_nbjob.notebook.streaming import Sized
 
 if TYPE_CHECKING:
     from airflow_provider_nbjob.hooks.notebook_execution_job import NotebookExecutionJobHook
@@ -238,6 +235,7 @@ class NotebookFiles:
         keep_outputs: bool = False,
         max_bytes: int = OUTPUT_MAX_BYTES,
         timeout: float = OUTPUT_SECONDS,
+        stored: StoredNotebook | None = None,
     ) -> ExecutedNotebook:
         """Return the cells of an executed notebook, the errors that they raised, and the results that they handed out.
 
@@ -247,6 +245,7 @@ class NotebookFiles:
         :param keep_outputs: whether the text of all outputs is wanted
         :param max_bytes: a larger one is not read
         :param timeout: seconds that all requests may take, and one more for each `READ_BYTES_PER_SECOND` of its size
+        :param stored: the object, as `stat_output_notebook` returned it; by default it is asked for
         :raises NotebookUnreadable: if it is larger, gone, or no notebook
         :raises ApiError: if it cannot be read
         """
@@ -254,12 +253,16 @@ class NotebookFiles:
         what, end_time = f"read {uri}", time.monotonic() + timeout
 
         def look() -> tuple[Any, int]:
-            blob = storage_client(self._hook).bucket(bucket).get_blob(path, **_patient())
+            in_bucket = storage_client(self._hook).bucket(bucket)
+            if stored:
+                return in_bucket.blob(path, generation=stored.generation or None), stored.size
+            blob = in_bucket.get_blob(path, **_patient())
             return blob, (blob and blob.size) or 0
 
         def read() -> ExecutedNotebook:
             with blob.open("rb", chunk_size=CHUNK, raw_download=True, **_patient()) as stream:
-                return read_executed(stream, keep_outputs=keep_outputs, max_bytes=max_bytes)
+                whole: Any = Sized(stream, size) if size else stream
+                return read_executed(whole, keep_outputs=keep_outputs, max_bytes=max_bytes)
 
         try:
             blob, size = self._within(timeout, what, look, permissions.GET_OBJECT, bucket)

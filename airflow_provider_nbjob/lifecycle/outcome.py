@@ -125,7 +125,7 @@ class Conclusion:
         if stored.size > limit:
             return None
         left = max(0.0, end_time - time.monotonic())
-        notebook = hook.files.read_executed_notebook(stored.uri, max_bytes=limit, timeout=left)
+        notebook = hook.files.read_executed_notebook(stored.uri, max_bytes=limit, timeout=left, stored=stored)
         if notebook.failing_cell:
             return None
         if self.collect_results is False:

@@ -121,6 +121,25 @@ class Document:
         return held
 
 
+class Sized:
+    """A stream of a known size: of one that sends a request for each part, the end need not be asked for.
+
+    :param stream: what is read, from its beginning
+    :param size: in bytes
+    """
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream, self._left = stream, size
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most `size` bytes, by default all that are left."""
+        if self._left <= 0:
+            return b""
+        part = self._stream.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(part)
+        return part
+
+
 class _Joined:
     """A stream with its first bytes, which were read already, put back."""
 

@@ -132,6 +132,7 @@ class Http:
             routes=[
                 Route("/api/{version}/jobs/runs/submit", self.submit, methods=["POST"]),
                 Route("/api/{version}/jobs/runs/get", self.get, methods=["GET"]),
+                Route("/storage/v1/b/{bucket}", self.get_bucket, methods=["GET"]),
                 Route("/storage/v1/b/{bucket}/o", self.list_objects, methods=["GET"]),
                 Route("/storage/v1/b/{bucket}/o/{name:path}", self.get_object, methods=["GET"]),
                 Route("/download/storage/v1/b/{bucket}/o/{name:path}", self.read_object, methods=["GET"]),
@@ -155,6 +156,11 @@ class Http:
         task = {**run, "task_key": self._run_names[run_id]}  # by which the operator finds its task
         url = f"http://databricks.example/?o=1#job/{run_id}/run/{run_id}"
         return JSONResponse({**run, "job_id": run_id, "run_page_url": url, "tasks": [task]})
+
+    async def get_bucket(self, request: Request) -> JSONResponse:
+        """Return what is known of a bucket: Google's client asks for it by the way."""
+        await self._count("get bucket")
+        return JSONResponse({"name": request.path_params["bucket"], "location": "US-CENTRAL1", "projectNumber": "1"})
 
     async def list_objects(self, request: Request) -> JSONResponse:
         """Return the notebook of a folder."""

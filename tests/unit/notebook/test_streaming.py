@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_nbjob.exceptions import NotebookUnreadable
-from airflow_provider_nbjob.notebook.streaming import DEPTH_MAX, TOO_LARGE, VALUE_MAX, Document, Walk
+from airflow_provider_nbjob.notebook.streaming import DEPTH_MAX, TOO_LARGE, VALUE_MAX, Document, Sized, Walk
 
 TEXTS = st.text(st.sampled_from(['"', "\\", "\n", "\x01", "é", "漢", "😀", "N", "a", "u", "0", "I", "{"]), max_size=40)
 TEXTS |= st.sampled_from(["NaN", "-Infinity", '"NaN"', "\\NaN", "A" * 30])
@@ -109,3 +109,24 @@ def test_brackets_without_end_are_no_number(chunk: int):
     content = b'{"a": ' + b"[" * 9000 + b"]" * 9000 + b', "b": 1}'
     assert standard(Document(io.BytesIO(content), max_bytes=10**6, chunk=chunk)) == content
     assert Walk(Document(io.BytesIO(content), max_bytes=10**6, chunk=chunk)).pick("a", "b") == {"a": TOO_LARGE, "b": 1}
+
+
+@pytest.mark.parametrize("sizes", [(-1,), (4, 4, 4), (10, 4), (100,), (3, -1)])
+def test_the_end_of_a_stream_of_a_known_size_is_not_asked_for(sizes):
+    asked = []
+
+    class Counted(io.BytesIO):
+        def read(self, size=-1):
+            asked.append(size)
+            return super().read(size)
+
+    stream = Sized(Counted(b"0123456789"), 10)
+    assert b"".join(stream.read(size) for size in sizes) == b"0123456789"
+    count = len(asked)
+    assert stream.read() == stream.read(1) == b""
+    assert len(asked) == count
+
+
+def test_a_stream_that_is_shorter_than_it_is_said_to_be_ends():
+    stream = Sized(io.BytesIO(b"0123"), 10)
+    assert [stream.read(3), stream.read(3), stream.read(3)] == [b"012", b"3", b""]

@@ -56,7 +56,12 @@ def test_a_worker_tells_of_what_is_no_success(google, state):
     assert not google.storage.requests
 
 
-@pytest.mark.parametrize("operation", ["list", "get", "read"])
+def test_two_requests_find_a_notebook_and_read_it(google):
+    assert result_of()[0].results == {"result": 42}
+    assert [request.split()[0] for request in google.storage.requests] == ["list", "read"]
+
+
+@pytest.mark.parametrize("operation", ["list", "read"])
 @pytest.mark.parametrize("error", [403, 404, RuntimeError("a fault of ours")], ids=str)
 def test_a_worker_reads_what_the_triggerer_cannot(google, operation, error):
     google.storage.fail(operation, error)
